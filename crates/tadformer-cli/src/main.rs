@@ -1,0 +1,2 @@
+//! crates/tadformer-cli
+fn main() {}

@@ -1,0 +1,13 @@
+//! Tasks, data sets, transforms and the loader of multi-task dense prediction.
+
+mod task;
+mod raster;
+mod sample;
+mod error;
+pub mod dataset;
+
+pub use dataset::Dataset;
+pub use error::{Error, Result};
+pub use raster::Raster;
+pub use sample::Sample;
+pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};

@@ -1,0 +1,5 @@
+//! Differentiable tensor operations that candle lacks or does slowly.
+
+mod rng;
+
+pub use rng::{Mode, Rng};
