@@ -1,0 +1,113 @@
+//! GELU and ReLU.
+
+use crate::elementary::normal_cdf_pdf;
+use crate::host::read;
+use crate::rows::for_blocks;
+use crate::simd::vectorize;
+use crate::tape::{Output, record_one};
+use candle_core::{Result, Tensor};
+
+/// Elements a row when a tensor is worked through without regard to its shape.
+const STRIP: usize = 64;
+
+/// `x · Φ(x)`, the exact (erf) form (`torch.nn.GELU()`), of a tensor of any shape. Kept for the backward: `x`.
+///
+/// # Errors
+/// A tensor that is not `f32` on the CPU.
+pub fn gelu(xs: &Tensor) -> Result<Tensor> {
+    elementwise(
+        "gelu",
+        xs,
+        |x, y| vectorize(|| gelu_strip(x, y)),
+        |x, g, d| vectorize(|| gelu_backward_strip(x, g, d)),
+    )
+}
+
+/// `max(x, 0)` of a tensor of any shape; the gradient at exactly 0 is 0, as in PyTorch. Kept for the backward: `x`.
+///
+/// # Errors
+/// A tensor that is not `f32` on the CPU.
+pub fn relu(xs: &Tensor) -> Result<Tensor> {
+    elementwise(
+        "relu",
+        xs,
+        |x, y| vectorize(|| relu_strip(x, y)),
+        |x, g, d| vectorize(|| relu_backward_strip(x, g, d)),
+    )
+}
+
+fn elementwise(
+    op: &'static str,
+    xs: &Tensor,
+    forward: impl Fn(&[f32], &mut [f32]) + Sync,
+    backward: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send + 'static,
+) -> Result<Tensor> {
+    let xs = xs.contiguous()?;
+    let mut ys = vec![0f32; xs.elem_count()];
+    {
+        let x = read(op, &xs)?;
+        for_blocks(&mut ys, STRIP, |first, block| forward(&x[first * STRIP..][..block.len()], block));
+    }
+    let kept = xs.clone();
+    record_one(op, &[&xs], Output::new(ys, xs.shape()), move |grad| {
+        let grad = grad.contiguous()?;
+        let (x, g) = (read(op, &kept)?, read(op, &grad)?);
+        let mut dx = vec![0f32; x.len()];
+        for_blocks(&mut dx, STRIP, |first, block| {
+            let range = first * STRIP..first * STRIP + block.len();
+            backward(&x[range.clone()], &g[range], block);
+        });
+        Ok(vec![Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)])
+    })
+}
+
+#[inline(always)]
+fn gelu_strip(xs: &[f32], ys: &mut [f32]) {
+    for (y, &x) in ys.iter_mut().zip(xs) {
+        *y = x * normal_cdf_pdf(x).0;
+    }
+}
+
+#[inline(always)]
+fn gelu_backward_strip(xs: &[f32], grads: &[f32], dxs: &mut [f32]) {
+    for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
+        let (cdf, pdf) = normal_cdf_pdf(x);
+        *dx = g * (cdf + x * pdf);
+    }
+}
+
+#[inline(always)]
+fn relu_strip(xs: &[f32], ys: &mut [f32]) {
+    for (y, &x) in ys.iter_mut().zip(xs) {
+        *y = x.max(0.0);
+    }
+}
+
+#[inline(always)]
+fn relu_backward_strip(xs: &[f32], grads: &[f32], dxs: &mut [f32]) {
+    for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
+        *dx = if x > 0.0 { g } else { 0.0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+
+    #[test]
+    fn they_match_candle_and_their_gradients_the_differences() {
+        let xs = named_tensor("xs", (3, 67), 0.0, 4.0).unwrap();
+        assert_close("gelu", &gelu(&xs).unwrap(), &xs.gelu_erf().unwrap(), 1e-6);
+        assert_close("relu", &relu(&xs).unwrap(), &xs.relu().unwrap(), 0.0);
+        gradcheck("gelu", std::slice::from_ref(&xs), 1e-2, |i| gelu(&i[0]));
+        gradcheck("relu", std::slice::from_ref(&xs), 1e-2, |i| relu(&i[0]));
+    }
+
+    #[test]
+    fn relu_has_no_slope_at_zero() {
+        let zero = candle_core::Var::zeros(3, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let grads = relu(&zero).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&zero).unwrap().to_vec1::<f32>().unwrap(), [0.0; 3]);
+    }
+}

@@ -1,0 +1,158 @@
+//! LayerNorm over the last dimension, with a backward (candle's own gives no gradient, and no error).
+
+use crate::host::read;
+use crate::rows::{for_blocks, sum_blocks};
+use crate::simd::{lane_sum, vectorize};
+use crate::tape::{Output, record_one};
+use crate::{Init, Params};
+use candle_core::{Result, Tensor, bail};
+
+/// The epsilon of every LayerNorm in Swin.
+pub const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// A LayerNorm; state-dict names `weight` and `bias`, both `(c)`.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    /// Scale, `(c)`.
+    pub weight: Tensor,
+    /// Shift, `(c)`.
+    pub bias: Tensor,
+}
+
+impl LayerNorm {
+    /// A LayerNorm of `dim` features, scale 1 and shift 0.
+    ///
+    /// # Errors
+    /// A loaded value of another shape.
+    pub fn new(dim: usize, params: &Params) -> Result<Self> {
+        Ok(Self {
+            weight: params.trainable("weight", dim, Init::ONES)?,
+            bias: params.trainable("bias", dim, Init::ZEROS)?,
+        })
+    }
+
+    /// `(…, c)` to the same shape.
+    ///
+    /// # Errors
+    /// A last dimension other than `c`.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        layer_norm(xs, &self.weight, &self.bias, LAYER_NORM_EPS)
+    }
+}
+
+/// `y = (x − mean) / √(var + eps) · weight + bias` over the last dimension, biased variance (`torch.nn.LayerNorm`).
+///
+/// Kept for the backward: `x`; mean and deviation of each row are computed again.
+///
+/// # Shapes
+/// - `xs` `(…, c)`, `weight` and `bias` `(c)`
+/// - output as `xs`
+///
+/// # Errors
+/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    const OP: &str = "layer norm";
+    let c = weight.dims1()?;
+    if xs.dims().last() != Some(&c) || bias.dims() != [c] {
+        bail!("{OP}: input {:?}, weight {:?}, bias {:?} do not fit", xs.dims(), weight.dims(), bias.dims());
+    }
+    let xs = xs.contiguous()?;
+    let mut ys = vec![0f32; xs.elem_count()];
+    {
+        let (x, w, b) = (read(OP, &xs)?, read(OP, weight)?, read(OP, bias)?);
+        for_blocks(&mut ys, c, |first, block| {
+            let x = &x[first * c..first * c + block.len()];
+            vectorize(|| forward_rows(x, &w, &b, eps, block));
+        });
+    }
+    let (kept, weight) = (xs.clone(), weight.clone());
+    record_one(OP, &[&xs, &weight.clone(), bias], Output::new(ys, xs.shape()), move |grad| {
+        let grad = grad.contiguous()?;
+        let (x, w, g) = (read(OP, &kept)?, read(OP, &weight)?, read(OP, &grad)?);
+        let mut dx = vec![0f32; x.len()];
+        for_blocks(&mut dx, c, |first, block| {
+            let range = first * c..first * c + block.len();
+            vectorize(|| backward_rows(&x[range.clone()], &w, &g[range], eps, block));
+        });
+        let sums = sum_blocks(x.len() / c, 2 * c, |first, last, sum| {
+            let range = first * c..last * c;
+            vectorize(|| parameter_rows(&x[range.clone()], &g[range], c, eps, sum));
+        });
+        let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
+        let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
+        Ok(vec![Some(dx), Some(parameter(&sums[..c])?), Some(parameter(&sums[c..])?)])
+    })
+}
+
+/// Mean and reciprocal deviation of a row.
+#[inline(always)]
+fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
+    let n = row.len() as f32;
+    let mean = lane_sum(row.len(), |i| row[i]) / n;
+    let variance = lane_sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+    (mean, 1.0 / (variance + eps).sqrt())
+}
+
+#[inline(always)]
+fn forward_rows(xs: &[f32], weight: &[f32], bias: &[f32], eps: f32, ys: &mut [f32]) {
+    let c = weight.len();
+    for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
+        let (mean, rstd) = statistics(x, eps);
+        for i in 0..c {
+            y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+        }
+    }
+}
+
+/// With `n = (x − mean) · rstd` and `h = g · weight`: `dx = rstd · (h − mean(h) − n · mean(h · n))`.
+#[inline(always)]
+fn backward_rows(xs: &[f32], weight: &[f32], grads: &[f32], eps: f32, dxs: &mut [f32]) {
+    let c = weight.len();
+    for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
+        let (mean, rstd) = statistics(x, eps);
+        let mean_h = lane_sum(c, |i| g[i] * weight[i]) / c as f32;
+        let mean_hn = lane_sum(c, |i| g[i] * weight[i] * (x[i] - mean)) * rstd / c as f32;
+        for i in 0..c {
+            dx[i] = rstd * (g[i] * weight[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
+        }
+    }
+}
+
+/// Adds `g · n` to the first half of `sum` and `g` to the second.
+#[inline(always)]
+fn parameter_rows(xs: &[f32], grads: &[f32], c: usize, eps: f32, sum: &mut [f32]) {
+    let (dweight, dbias) = sum.split_at_mut(c);
+    for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
+        let (mean, rstd) = statistics(x, eps);
+        for i in 0..c {
+            dweight[i] += g[i] * ((x[i] - mean) * rstd);
+            dbias[i] += g[i];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+
+    fn composed(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let mean = xs.mean_keepdim(candle_core::D::Minus1)?;
+        let centred = xs.broadcast_sub(&mean)?;
+        let variance = centred.sqr()?.mean_keepdim(candle_core::D::Minus1)?;
+        let normal = centred.broadcast_div(&(variance + f64::from(LAYER_NORM_EPS))?.sqrt()?)?;
+        normal.broadcast_mul(weight)?.broadcast_add(bias)
+    }
+
+    #[test]
+    fn it_matches_the_composition_and_its_gradient_the_differences() {
+        for shape in [vec![1, 1, 17], vec![3, 5, 96], vec![70, 33]] {
+            let c = *shape.last().unwrap();
+            let xs = named_tensor("xs", shape, 0.3, 1.5).unwrap();
+            let (w, b) = (named_tensor("w", c, 1.0, 0.2).unwrap(), named_tensor("b", c, 0.0, 0.2).unwrap());
+            let found = layer_norm(&xs, &w, &b, LAYER_NORM_EPS).unwrap();
+            assert_close("layer norm", &found, &composed(&xs, &w, &b).unwrap(), 2e-6);
+            gradcheck("layer norm", &[xs, w, b], 1e-2, |i| layer_norm(&i[0], &i[1], &i[2], LAYER_NORM_EPS));
+        }
+    }
+}

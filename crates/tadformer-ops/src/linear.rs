@@ -1,0 +1,198 @@
+//! `y = x Wᵀ + b`, all three trainable.
+
+use crate::gemm::{Matrix, matmul};
+use crate::host::read;
+use crate::rows::{for_blocks, sum_blocks};
+use crate::simd::vectorize;
+use crate::tape::{Output, record_one};
+use crate::{Init, Params};
+use candle_core::{Result, Tensor, bail};
+
+/// A trainable linear layer; state-dict names `weight` `(out, in)` and `bias` `(out)`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `(out, in)`.
+    pub weight: Tensor,
+    /// `(out)`.
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A linear from `in_dim` to `out_dim` with weights drawn from `init` and, if asked for, a bias of zeros.
+    ///
+    /// # Errors
+    /// A loaded value of another shape.
+    pub fn new(
+        in_dim: usize,
+        out_dim: usize,
+        init: Init,
+        bias: Option<Init>,
+        params: &Params,
+    ) -> Result<Self> {
+        let weight = params.trainable("weight", (out_dim, in_dim), init)?;
+        let bias = bias.map(|init| params.trainable("bias", out_dim, init)).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    /// `(…, in)` to `(…, out)`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        linear(xs, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// `y = x Wᵀ + b` with gradients for all three (`torch.nn.functional.linear`).
+///
+/// Kept for the backward: `x`, `W`.
+///
+/// # Shapes
+/// - `xs` `(…, in)`, `weight` `(out, in)`, `bias` `(out)`
+/// - output `(…, out)`
+///
+/// # Errors
+/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (out_dim, in_dim) = weight.dims2()?;
+    check("linear", xs, in_dim, out_dim, bias)?;
+    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
+    let ys = product("linear", &xs, &weight, bias)?;
+    let mut inputs = vec![&xs, &weight];
+    inputs.extend(bias);
+    let (has_bias, wants_x) = (bias.is_some(), xs.track_op());
+    let (kept_xs, kept_weight) = (xs.clone(), weight.clone());
+    record_one("linear", &inputs, ys, move |grad| {
+        let grad = grad.contiguous()?;
+        let (g, x) = (read("linear", &grad)?, read("linear", &kept_xs)?);
+        let rows = g.len() / out_dim;
+        let grad_xs = if wants_x { Some(input_gradient("linear", &grad, &kept_weight)?) } else { None };
+        let mut grad_weight = vec![0f32; out_dim * in_dim];
+        matmul(
+            &mut grad_weight,
+            false,
+            1.0,
+            Matrix::new(&g, rows, out_dim).t(),
+            Matrix::new(&x, rows, in_dim),
+        );
+        let grad_weight = Tensor::from_vec(grad_weight, (out_dim, in_dim), grad.device())?;
+        let mut grads = vec![grad_xs, Some(grad_weight)];
+        if has_bias {
+            grads.push(Some(Tensor::from_vec(column_sums(&g, out_dim), out_dim, grad.device())?));
+        }
+        Ok(grads)
+    })
+}
+
+/// Refuses shapes that a linear cannot take, by name.
+pub(crate) fn check(
+    op: &'static str,
+    xs: &Tensor,
+    in_dim: usize,
+    out_dim: usize,
+    bias: Option<&Tensor>,
+) -> Result<()> {
+    if xs.dims().last() != Some(&in_dim) {
+        bail!("{op}: the input has shape {:?}, but the weight takes {in_dim} features", xs.dims());
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [out_dim]
+    {
+        bail!("{op}: the bias has shape {:?}, but the weight gives {out_dim} features", bias.dims());
+    }
+    Ok(())
+}
+
+/// `x Wᵀ + b` of contiguous tensors.
+pub(crate) fn product(
+    op: &'static str,
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Output> {
+    let (out_dim, in_dim) = weight.dims2()?;
+    let (x, w) = (read(op, xs)?, read(op, weight)?);
+    let rows = xs.elem_count() / in_dim;
+    let mut ys = vec![0f32; rows * out_dim];
+    if let Some(bias) = bias {
+        let bias = read(op, bias)?;
+        for_blocks(&mut ys, out_dim, |_, block| {
+            block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(&bias));
+        });
+    }
+    matmul(&mut ys, bias.is_some(), 1.0, Matrix::new(&x, rows, in_dim), Matrix::new(&w, out_dim, in_dim).t());
+    let mut shape = xs.dims().to_vec();
+    *shape.last_mut().expect("the rank was checked") = out_dim;
+    Ok(Output::new(ys, shape))
+}
+
+/// `g W`: what reaches the input.
+pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (out_dim, in_dim) = weight.dims2()?;
+    let (g, w) = (read(op, grad)?, read(op, weight)?);
+    let rows = g.len() / out_dim;
+    let mut dx = vec![0f32; rows * in_dim];
+    matmul(&mut dx, false, 1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&w, out_dim, in_dim));
+    let mut shape = grad.dims().to_vec();
+    *shape.last_mut().expect("a gradient has the rank of its output") = in_dim;
+    Tensor::from_vec(dx, shape, grad.device())
+}
+
+/// Sums of the columns of a row-major matrix.
+pub(crate) fn column_sums(matrix: &[f32], cols: usize) -> Vec<f32> {
+    sum_blocks(matrix.len() / cols, cols, |first, last, sum| {
+        vectorize(|| add_rows(&matrix[first * cols..last * cols], sum));
+    })
+}
+
+#[inline(always)]
+fn add_rows(rows: &[f32], sum: &mut [f32]) {
+    for row in rows.chunks_exact(sum.len()) {
+        for (sum, x) in sum.iter_mut().zip(row) {
+            *sum += x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FrozenLinear;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use candle_core::Var;
+
+    #[test]
+    fn it_matches_the_composition_and_its_gradient_the_differences() {
+        for (shape, out_dim) in [(vec![1, 1], 1), (vec![2, 3, 5], 7), (vec![131, 33], 65)] {
+            let in_dim = *shape.last().unwrap();
+            let xs = named_tensor("xs", shape, 0.0, 1.0).unwrap();
+            let w = named_tensor("w", (out_dim, in_dim), 0.0, 0.5).unwrap();
+            let b = named_tensor("b", out_dim, 0.0, 0.5).unwrap();
+            let expected =
+                xs.broadcast_matmul(&w.t().unwrap()).unwrap_or_else(|_| xs.matmul(&w.t().unwrap()).unwrap());
+            let expected = expected.broadcast_add(&b).unwrap();
+            assert_close("linear", &linear(&xs, &w, Some(&b)).unwrap(), &expected, 2e-6);
+            let frozen = FrozenLinear::new(&w, Some(&b)).unwrap();
+            assert_close("frozen", &frozen.forward(&xs).unwrap(), &expected, 2e-6);
+            gradcheck("frozen", std::slice::from_ref(&xs), 1e-2, |i| frozen.forward(&i[0]));
+            gradcheck("linear", &[xs, w, b], 1e-2, |i| linear(&i[0], &i[1], Some(&i[2])));
+        }
+    }
+
+    #[test]
+    fn a_frozen_weight_gets_no_gradient_even_from_a_variable() {
+        let w = Var::from_tensor(&named_tensor("w", (4, 3), 0.0, 1.0).unwrap()).unwrap();
+        let xs = Var::from_tensor(&named_tensor("xs", (2, 3), 0.0, 1.0).unwrap()).unwrap();
+        let ys = FrozenLinear::new(&w, None).unwrap().forward(&xs).unwrap();
+        let grads = ys.sum_all().unwrap().backward().unwrap();
+        assert!(grads.get(&xs).is_some() && grads.get(&w).is_none());
+    }
+
+    #[test]
+    fn a_wrong_width_is_named() {
+        let w = named_tensor("w", (4, 3), 0.0, 1.0).unwrap();
+        let message =
+            linear(&named_tensor("x", (2, 5), 0.0, 1.0).unwrap(), &w, None).unwrap_err().to_string();
+        assert!(message.contains("[2, 5]") && message.contains("3 features"), "{message}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
+
+use rayon::prelude::*;
+
+/// Rows a task; a block of 64 rows of a few hundred floats fits a core's cache.
+const BLOCK: usize = 64;
+
+/// Calls `kernel(first_row, rows_of_dst)` for consecutive blocks of rows of `dst`.
+pub(crate) fn for_blocks(dst: &mut [f32], row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
+    dst.par_chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+}
+
+/// Sums over rows: `kernel(first_row, last_row, sum)` adds rows to a fresh sum of `width` zeros; the blocks' sums are
+/// added in their order.
+pub(crate) fn sum_blocks(
+    rows: usize,
+    width: usize,
+    kernel: impl Fn(usize, usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    // Few large blocks: each costs `width` floats.
+    let block = rows.div_ceil(32).max(BLOCK);
+    let parts: Vec<Vec<f32>> = (0..rows.div_ceil(block))
+        .into_par_iter()
+        .map(|i| {
+            let mut sum = vec![0f32; width];
+            kernel(i * block, ((i + 1) * block).min(rows), &mut sum);
+            sum
+        })
+        .collect();
+    let mut total = vec![0f32; width];
+    for part in parts {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
+    total
+}

@@ -1,0 +1,105 @@
+//! The widest vector instructions the processor has, chosen once at run time.
+//!
+//! Kernels are plain loops over slices, marked `#[inline(always)]` and called through [`vectorize`]: they are compiled
+//! once for each level and the compiler turns their loops into that level's vectors. No kernel asks for fused
+//! multiply-add, so every level gives the same bits.
+
+use std::sync::OnceLock;
+
+/// A set of vector instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SimdLevel {
+    /// What the target guarantees: SSE2 on x86-64, NEON on aarch64.
+    Baseline,
+    /// AVX2, eight floats.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL, sixteen floats.
+    Avx512,
+}
+
+/// The level in use: the best that the processor has, or a lower one named by `TADFORMER_SIMD` (`baseline`, `avx2`,
+/// `avx512`).
+pub fn simd_level() -> SimdLevel {
+    static LEVEL: OnceLock<SimdLevel> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let limit = match std::env::var("TADFORMER_SIMD").as_deref() {
+            Ok("baseline") => SimdLevel::Baseline,
+            Ok("avx2") => SimdLevel::Avx2,
+            _ => SimdLevel::Avx512,
+        };
+        limit.min(detect())
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> SimdLevel {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    if avx512 {
+        SimdLevel::Avx512
+    } else if is_x86_feature_detected!("avx2") {
+        SimdLevel::Avx2
+    } else {
+        SimdLevel::Baseline
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> SimdLevel {
+    SimdLevel::Baseline
+}
+
+/// Runs `kernel` compiled for the level in use. The kernel must inline: a closure that calls one `#[inline(always)]`
+/// function.
+#[inline]
+pub(crate) fn vectorize<R>(kernel: impl FnOnce() -> R) -> R {
+    match simd_level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level is in use only if the processor has its instructions.
+        SimdLevel::Avx512 => unsafe { avx512(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        SimdLevel::Avx2 => unsafe { avx2(kernel) },
+        _ => kernel(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn avx512<R>(kernel: impl FnOnce() -> R) -> R {
+    kernel()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn avx2<R>(kernel: impl FnOnce() -> R) -> R {
+    kernel()
+}
+
+/// Partial sums kept side by side: as many as the widest level has lanes.
+pub(crate) const LANES: usize = 16;
+
+/// The sum of `f(i)` over `0..len` in an order fixed by `len`, whatever the level.
+#[inline(always)]
+pub(crate) fn lane_sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let whole = len / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
+        }
+    }
+    for i in whole..len {
+        lanes[i - whole] += f(i);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

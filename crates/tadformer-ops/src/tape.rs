@@ -1,0 +1,253 @@
+//! Functions of any number of tensors, with a backward of their own, on candle's tape.
+//!
+//! Candle's custom operations take at most three tensors and give one. [`record`] lifts both limits with three kinds of
+//! node around a scalar:
+//!
+//! ```text
+//! input 0 ──Tie──┐
+//! input 1 ──Tie──┴─ anchor ──Run── root ──Take── output 0
+//!                                       └─Take── output 1
+//! ```
+//!
+//! In the backward pass every `Take` leaves its output's gradient with the function and passes on a scalar; candle's
+//! order guarantees that `Run` comes after all of them: it calls the function's backward once; every `Tie` then hands out
+//! one input's gradient. Inputs that no variable leads to are not tied, so nothing is computed into the void for them.
+//!
+//! A backward is a closure: what it captures is what is kept between the passes, and it is freed when it has run.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use std::sync::{Arc, Mutex};
+
+/// One output of a function: fresh `f32` numbers, row-major, and their shape.
+pub(crate) struct Output {
+    values: Vec<f32>,
+    shape: Shape,
+}
+
+impl Output {
+    pub(crate) fn new(values: Vec<f32>, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        debug_assert_eq!(values.len(), shape.elem_count());
+        Self { values, shape }
+    }
+}
+
+/// Gradients of the outputs, in their order; `None` for an output that the loss does not depend on.
+pub(crate) type OutputGrads = Vec<Option<Tensor>>;
+/// Gradients of the inputs, in their order; `None` is allowed where no gradient is wanted.
+pub(crate) type InputGrads = Vec<Option<Tensor>>;
+
+type Backward = Box<dyn FnOnce(OutputGrads) -> Result<InputGrads> + Send>;
+
+struct Node {
+    name: &'static str,
+    backward: Mutex<Option<Backward>>,
+    output_grads: Mutex<OutputGrads>,
+    input_grads: Mutex<InputGrads>,
+}
+
+/// Puts computed `outputs` on the tape as a function of `inputs`.
+///
+/// When no variable leads to any input the outputs are plain tensors and `backward` is dropped at once.
+pub(crate) fn record<const N: usize>(
+    name: &'static str,
+    inputs: &[&Tensor],
+    outputs: [Output; N],
+    backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
+) -> Result<[Tensor; N]> {
+    let mut root = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    let node = Arc::new(Node {
+        name,
+        backward: Mutex::new(None),
+        output_grads: Mutex::new(vec![None; N]),
+        input_grads: Mutex::new(Vec::new()),
+    });
+    if inputs.iter().any(|input| input.track_op()) {
+        *lock(&node.backward) = Some(Box::new(backward));
+        for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
+            root = root.apply_op2(input, Tie { node: Arc::clone(&node), index })?;
+        }
+        root = root.apply_op1(Run { node: Arc::clone(&node) })?;
+    }
+    let mut taken = Vec::with_capacity(N);
+    for (index, Output { values, shape }) in outputs.into_iter().enumerate() {
+        let take = Take { node: Arc::clone(&node), index, output: Mutex::new(Some((values, shape))) };
+        taken.push(root.apply_op1(take)?);
+    }
+    Ok(taken.try_into().expect("one tensor was taken for each output"))
+}
+
+/// [`record`] for the common case of one output.
+pub(crate) fn record_one(
+    name: &'static str,
+    inputs: &[&Tensor],
+    output: Output,
+    backward: impl FnOnce(Tensor) -> Result<InputGrads> + Send + 'static,
+) -> Result<Tensor> {
+    let [tensor] = record(name, inputs, [output], move |mut grads| match grads.pop().flatten() {
+        Some(grad) => backward(grad),
+        None => Ok(Vec::new()),
+    })?;
+    Ok(tensor)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn scalar() -> (CpuStorage, Shape) {
+    (CpuStorage::F32(vec![0.0]), Shape::from(()))
+}
+
+struct Tie {
+    node: Arc<Node>,
+    index: usize,
+}
+
+impl CustomOp2 for Tie {
+    fn name(&self) -> &'static str {
+        self.node.name
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(scalar())
+    }
+
+    fn bwd(
+        &self,
+        anchor: &Tensor,
+        input: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let input_grad = lock(&self.node.input_grads).get_mut(self.index).and_then(Option::take);
+        if let Some(found) = &input_grad
+            && found.dims() != input.dims()
+        {
+            bail!(
+                "{}: gradient {} has shape {:?}, its input {:?}",
+                self.node.name,
+                self.index,
+                found.dims(),
+                input.dims()
+            );
+        }
+        Ok((anchor.track_op().then(|| grad.clone()), input_grad))
+    }
+}
+
+struct Run {
+    node: Arc<Node>,
+}
+
+impl CustomOp1 for Run {
+    fn name(&self) -> &'static str {
+        self.node.name
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(scalar())
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some(backward) = lock(&self.node.backward).take() else {
+            bail!(
+                "{}: the backward of this graph has already run, and what it needed is freed",
+                self.node.name
+            );
+        };
+        let grads = std::mem::take(&mut *lock(&self.node.output_grads));
+        *lock(&self.node.input_grads) = backward(grads)?;
+        Ok(Some(grad.clone()))
+    }
+}
+
+struct Take {
+    node: Arc<Node>,
+    index: usize,
+    output: Mutex<Option<(Vec<f32>, Shape)>>,
+}
+
+impl CustomOp1 for Take {
+    fn name(&self) -> &'static str {
+        self.node.name
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (values, shape) =
+            lock(&self.output).take().expect("an output is taken once, right after it is made");
+        Ok((CpuStorage::F32(values), shape))
+    }
+
+    fn bwd(&self, root: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if let Some(slot) = lock(&self.node.output_grads).get_mut(self.index) {
+            *slot = Some(grad.clone());
+        }
+        Ok(Some(root.zeros_like()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    /// `(a + b, a - b)` by hand, gradients included.
+    fn sum_and_difference(a: &Tensor, b: &Tensor) -> Result<[Tensor; 2]> {
+        let (x, y) = (a.to_vec1::<f32>()?, b.to_vec1::<f32>()?);
+        let sum = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+        let difference = x.iter().zip(&y).map(|(x, y)| x - y).collect();
+        let n = x.len();
+        record("sum_and_difference", &[a, b], [Output::new(sum, n), Output::new(difference, n)], |grads| {
+            let zero = Tensor::zeros(3, DType::F32, &Device::Cpu)?;
+            let [sum, difference] = [0, 1].map(|i| grads[i].clone().unwrap_or_else(|| zero.clone()));
+            Ok(vec![Some((&sum + &difference)?), Some((&sum - &difference)?)])
+        })
+    }
+
+    fn variables() -> (Var, Var) {
+        let a = Var::from_vec(vec![1f32, 2., 3.], 3, &Device::Cpu).unwrap();
+        let b = Var::from_vec(vec![5f32, 7., 11.], 3, &Device::Cpu).unwrap();
+        (a, b)
+    }
+
+    #[test]
+    fn every_input_gets_the_gradient_of_every_output() {
+        let (a, b) = variables();
+        let [sum, difference] = sum_and_difference(&a, &b).unwrap();
+        let loss = (sum.sqr().unwrap() + (difference * 3.).unwrap()).unwrap().sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [15., 21., 31.]);
+        assert_eq!(grads.get(&b).unwrap().to_vec1::<f32>().unwrap(), [9., 15., 25.]);
+    }
+
+    #[test]
+    fn an_unused_output_and_a_constant_input_are_no_trouble() {
+        let (a, b) = variables();
+        let constant = b.as_tensor().detach();
+        let [_, difference] = sum_and_difference(&a, &constant).unwrap();
+        let grads = difference.sum_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [1., 1., 1.]);
+        assert!(grads.get(&constant).is_none());
+    }
+
+    #[test]
+    fn one_tensor_as_both_inputs_gets_both_gradients() {
+        let (a, _) = variables();
+        let [sum, difference] = sum_and_difference(&a, &a).unwrap();
+        let grads = (sum + difference).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [2., 2., 2.]);
+    }
+
+    #[test]
+    fn constants_leave_no_graph_and_a_second_backward_says_so() {
+        let (a, b) = variables();
+        let [sum, _] = sum_and_difference(&a.as_tensor().detach(), &b.as_tensor().detach()).unwrap();
+        assert!(!sum.track_op());
+        let [sum, _] = sum_and_difference(&a, &b).unwrap();
+        let loss = sum.sum_all().unwrap();
+        loss.backward().unwrap();
+        let message = loss.backward().unwrap_err().to_string();
+        assert!(message.contains("already run"), "{message}");
+    }
+}

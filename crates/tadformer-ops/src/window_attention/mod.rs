@@ -1,0 +1,116 @@
+//! Softmax attention within windows, task prompts in front of every window's tokens, straight from and to the grid.
+
+mod cpu;
+
+use crate::Windows;
+use crate::host::read;
+use crate::tape::{Output, record};
+use candle_core::{Result, Tensor, bail};
+use cpu::{Gradients, Problem};
+
+/// What the rows of [`window_attention`] give.
+#[derive(Debug, Clone)]
+pub struct Attended {
+    /// Attention output of the tokens, `(b, h, w, c)`.
+    pub context: Tensor,
+    /// Attention output of the prompts, averaged over the image's windows, `(b, t, c)`; absent without prompts.
+    pub prompts: Option<Tensor>,
+    /// Raw scores `q·k` of prompts and tokens, before scale, bias, mask and softmax, `(b, h, w, t, heads)`; absent
+    /// without prompts.
+    pub scores: Option<Tensor>,
+}
+
+/// Multi-head attention within windows:
+/// `softmax(q kᵀ / √d + bias + mask) v` over the prompts and tokens of each window.
+///
+/// Every window sees the same `t` prompts, before its tokens. The relative position bias and the mask of the shift (−100
+/// between tokens of different regions) act between tokens alone. Places outside the grid take no part. Swin Transformer
+/// (arXiv 2103.14030), section 3.2; TADFormer (arXiv 2501.04293), section 3.
+///
+/// Kept for the backward: the inputs; probabilities are computed again.
+///
+/// # Shapes
+/// - `qkv` `(b, h, w, 3c)`: queries, keys and values, each head by head
+/// - `prompts` `(b, t, 3c)`, or none
+/// - `bias_table` `((2m − 1)², heads)` for windows of side up to `m`
+///
+/// # Errors
+/// Shapes that do not fit each other, `windows` or `heads`; tensors that are not `f32` on the CPU.
+pub fn window_attention(
+    qkv: &Tensor,
+    prompts: Option<&Tensor>,
+    bias_table: &Tensor,
+    windows: &Windows,
+    heads: usize,
+) -> Result<Attended> {
+    const OP: &str = "window attention";
+    let problem = check(qkv, prompts, bias_table, windows, heads)?;
+    let (b, (h, w), t, c) = (problem.batch, windows.grid(), problem.prompts, problem.channels);
+    let qkv = qkv.contiguous()?;
+    let prompts = prompts.map(Tensor::contiguous).transpose()?;
+    let table = bias_table.contiguous()?;
+
+    let no_prompts = Tensor::zeros(0, qkv.dtype(), qkv.device())?;
+    let prompts = prompts.unwrap_or(no_prompts);
+    let outputs = problem.forward(&read(OP, &qkv)?, &read(OP, &prompts)?, &read(OP, &table)?);
+
+    let outputs = [
+        Output::new(outputs.context, (b, h, w, c)),
+        Output::new(outputs.prompts, (b, t, c)),
+        Output::new(outputs.scores, (b, h, w, t, heads)),
+    ];
+    let kept = (qkv.clone(), prompts.clone(), table.clone());
+    let [context, prompts, scores] = record(OP, &[&qkv, &prompts, &table], outputs, move |grads| {
+        let (qkv, prompts, table) = kept;
+        let grads: Vec<_> =
+            grads.into_iter().map(|g| g.map(|g| g.contiguous()).transpose()).collect::<Result<_>>()?;
+        let slices: Vec<_> =
+            grads.iter().map(|g| g.as_ref().map(|g| read(OP, g)).transpose()).collect::<Result<_>>()?;
+        let grads = Gradients {
+            context: slices[0].as_deref(),
+            prompts: slices[1].as_deref(),
+            scores: slices[2].as_deref(),
+        };
+        let inputs = problem.backward(&read(OP, &qkv)?, &read(OP, &prompts)?, &read(OP, &table)?, &grads);
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        Ok(vec![
+            Some(tensor(inputs.qkv, &qkv)?),
+            Some(tensor(inputs.prompts, &prompts)?),
+            Some(tensor(inputs.table, &table)?),
+        ])
+    })?;
+    let with_prompts = |tensor| (t > 0).then_some(tensor);
+    Ok(Attended { context, prompts: with_prompts(prompts), scores: with_prompts(scores) })
+}
+
+fn check(
+    qkv: &Tensor,
+    prompts: Option<&Tensor>,
+    bias_table: &Tensor,
+    windows: &Windows,
+    heads: usize,
+) -> Result<Problem> {
+    let (batch, h, w, c3) = qkv.dims4()?;
+    if (h, w) != windows.grid() || heads == 0 || c3 % (3 * heads) != 0 {
+        let grid = windows.grid();
+        bail!("window attention: qkv {:?} does not fit {heads} heads on a grid of {grid:?}", qkv.dims());
+    }
+    let count = match prompts.map(Tensor::dims) {
+        None => 0,
+        Some(&[b, t, c]) if b == batch && c == c3 && t > 0 => t,
+        Some(dims) => bail!("window attention: prompts {dims:?} do not fit qkv {:?}", qkv.dims()),
+    };
+    let (entries, table_heads) = bias_table.dims2()?;
+    let (rows, cols) = windows.window();
+    let span = entries.isqrt();
+    if span * span != entries || span % 2 == 0 || table_heads != heads || 2 * rows.max(cols) - 1 > span {
+        bail!(
+            "window attention: a bias table of shape {:?} does not serve windows of {rows}x{cols} and {heads} heads",
+            bias_table.dims()
+        );
+    }
+    Ok(Problem::new(batch, c3 / 3, heads, count, span, windows))
+}
+
+#[cfg(test)]
+mod tests;
