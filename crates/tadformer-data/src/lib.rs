@@ -4,9 +4,12 @@ mod task;
 mod raster;
 mod sample;
 mod error;
+pub mod format;
+mod descriptor;
 pub mod dataset;
 
 pub use dataset::Dataset;
+pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
 pub use error::{Error, Result};
 pub use raster::Raster;
 pub use sample::Sample;

@@ -1,6 +1,19 @@
 //! Data sets: where samples come from.
 
-use crate::{Result, Sample, TaskSpec};
+pub(crate) mod pattern;
+pub(crate) mod split;
+mod listing;
+mod thin;
+mod label;
+mod pascal_context;
+mod cityscapes;
+mod folder;
+
+use std::path::Path;
+
+use crate::{Descriptor, Error, Result, Sample, Task, TaskSpec};
+
+pub use folder::FolderDataset;
 
 /// A split of a data set, its samples in a fixed order.
 pub trait Dataset: Send + Sync {
@@ -26,4 +39,48 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// A file that is missing, unreadable or holds values that its task does not allow.
     fn load(&self, index: usize) -> Result<Sample>;
+}
+
+/// Opens a split of the data set called `name` in the folder `root`, with the given tasks in the given order.
+///
+/// `name` is that of a [known](list) set, or `folder` for a folder with a `dataset.toml` of its own. A `dataset.toml`
+/// in the root that carries the name asked for takes the place of the built-in descriptor, so that a copy of a known
+/// set with other units or other paths needs no new name.
+///
+/// # Errors
+/// An unknown name, split or task (what exists is listed), a folder that is not laid out as it should be, missing
+/// files (the first twenty and their number).
+pub fn open(name: &str, root: &Path, split: &str, tasks: &[Task]) -> Result<Box<dyn Dataset>> {
+    Ok(Box::new(FolderDataset::open(&descriptor(name, root)?, root, split, tasks)?))
+}
+
+/// Every data set that comes with the crate.
+pub fn list() -> &'static [Descriptor] {
+    Descriptor::known()
+}
+
+/// The descriptor of the data set called `name` in the folder `root`, as [`open`] finds it.
+///
+/// # Errors
+/// An unknown name, or a `dataset.toml` that cannot be understood.
+pub fn descriptor(name: &str, root: &Path) -> Result<Descriptor> {
+    if root.join("dataset.toml").is_file() {
+        let own = Descriptor::read(root)?;
+        if name == "folder" || name == own.name {
+            return Ok(own);
+        }
+    } else if name == "folder" {
+        return Err(Error::Layout {
+            name: name.into(),
+            root: root.to_owned(),
+            reason: "there is no `dataset.toml` in it; write one as `datasets/README.md` shows".into(),
+        });
+    }
+    list().iter().find(|known| known.name == name).cloned().ok_or_else(|| {
+        let known: Vec<_> = list().iter().map(|known| known.name.as_str()).collect();
+        Error::Config(format!(
+            "there is no data set `{name}`; known are {}, and `folder` for a folder with a `dataset.toml`",
+            known.join(", ")
+        ))
+    })
 }

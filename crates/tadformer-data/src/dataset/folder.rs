@@ -1,0 +1,367 @@
+//! A data set in a folder, as its descriptor says: every known set, and yours.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Dataset;
+use super::label::{LabelFile, LabelReader, resize_nearest};
+use super::listing::Listing;
+use super::pattern::Pattern;
+use super::split::{self, first_of};
+use crate::descriptor::{Descriptor, Encoding, TaskDescriptor};
+use crate::format::picture::{self, Orientation};
+use crate::{Error, IGNORE, Raster, Result, Sample, Task, TaskSpec};
+
+/// A split of a data set on disk. It holds ids and patterns; pictures and labels are read when asked for.
+#[derive(Debug)]
+pub struct FolderDataset {
+    name: String,
+    root: PathBuf,
+    split: String,
+    ids: Vec<String>,
+    images: Vec<Place>,
+    specs: Vec<TaskSpec>,
+    labels: Vec<LabelPlaces>,
+}
+
+/// A pattern, and the folder that its matches must not leave.
+#[derive(Debug)]
+struct Place {
+    pattern: Pattern,
+    /// The real path of the fixed folder, unless links may lead anywhere.
+    confined_to: Option<PathBuf>,
+}
+
+/// Where the labels of one task lie.
+#[derive(Debug)]
+struct LabelPlaces {
+    sources: Vec<Source>,
+    optional: bool,
+    resize: bool,
+}
+
+#[derive(Debug)]
+struct Source {
+    place: Place,
+    encoding: Encoding,
+    /// The second file that some encodings look at.
+    companion: Option<Place>,
+    /// Whether there must be one.
+    companion_needed: bool,
+}
+
+/// A file that should be there and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MissingFile {
+    /// Of which sample.
+    pub(crate) sample: usize,
+    /// What it should hold: "image" or a task.
+    pub(crate) what: &'static str,
+    /// Where it was looked for, and what was found instead.
+    pub(crate) message: String,
+}
+
+impl FolderDataset {
+    /// Opens the split and looks for every file that the tasks need, without reading any.
+    ///
+    /// # Errors
+    /// A missing root, an unknown split or task (what exists is listed), a split without samples, a bad list, and
+    /// missing files: the first twenty and their number.
+    pub fn open(descriptor: &Descriptor, root: &Path, split: &str, tasks: &[Task]) -> Result<Self> {
+        let dataset = Self::index(descriptor, root, split, tasks)?;
+        let missing: Vec<_> = dataset.missing_files().into_iter().map(|file| file.message).collect();
+        if missing.is_empty() {
+            return Ok(dataset);
+        }
+        Err(dataset.layout(format!(
+            "split `{split}` lacks {} files: {}; `data check` lists every one",
+            missing.len(),
+            first_of(&missing)
+        )))
+    }
+
+    /// Reads the split's ids alone.
+    pub(crate) fn index(descriptor: &Descriptor, root: &Path, split: &str, tasks: &[Task]) -> Result<Self> {
+        let layout = |reason| Error::Layout { name: descriptor.name.clone(), root: root.to_owned(), reason };
+        if descriptor.generated {
+            return Err(layout("its samples are made in memory, it has no folder to open".into()));
+        }
+        match fs::metadata(root) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(layout("this is no folder; expected the data set's root".into())),
+            Err(e) => {
+                let how = descriptor.obtain.split_whitespace().collect::<Vec<_>>().join(" ");
+                return Err(layout(format!(
+                    "{e}; expected the folder that holds {}. {how}",
+                    wanted(descriptor)
+                )));
+            }
+        }
+        let Some(source) = descriptor.splits.get(split) else {
+            let known: Vec<_> = descriptor.splits.keys().map(String::as_str).collect();
+            return Err(layout(format!("there is no split `{split}`; it has {}", known.join(", "))));
+        };
+        let place = |pattern: &str| Place::new(pattern, root, descriptor.follow_links);
+        let images = descriptor.image.files.iter().map(|p| place(p)).collect::<Result<Vec<_>>>()?;
+        let mut specs = Vec::with_capacity(tasks.len());
+        let mut labels = Vec::with_capacity(tasks.len());
+        for (task, spec, described) in choose(descriptor, tasks)? {
+            debug_assert_eq!(task, spec.task);
+            labels.push(LabelPlaces::new(described, &place)?);
+            specs.push(spec);
+        }
+        let ids = split::ids(root, split, source, &images[0].pattern)?;
+        if ids.is_empty() {
+            return Err(layout(format!(
+                "split `{split}` has no samples; expected at least one in {}",
+                wanted_split(source)
+            )));
+        }
+        Ok(Self {
+            name: descriptor.name.clone(),
+            root: root.to_owned(),
+            split: split.to_owned(),
+            ids,
+            images,
+            specs,
+            labels,
+        })
+    }
+
+    /// Every file that should be there and is not, sample by sample.
+    pub(crate) fn missing_files(&self) -> Vec<MissingFile> {
+        let mut listing = Listing::default();
+        let mut missing = Vec::new();
+        for (sample, id) in self.ids.iter().enumerate() {
+            let mut look = |what: &'static str, places: &[&Place]| {
+                let paths: Vec<PathBuf> = places.iter().map(|p| p.pattern.path(&self.split, id)).collect();
+                if paths.iter().any(|path| listing.has(&self.root.join(path))) {
+                    return;
+                }
+                let other = paths.iter().find_map(|path| listing.other_case(&self.root.join(path)));
+                let tried: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+                let hint = other.map(|name| format!(" (there is `{}`)", name.display())).unwrap_or_default();
+                missing.push(MissingFile {
+                    sample,
+                    what,
+                    message: format!("{what}: {}{hint}", tried.join(" or ")),
+                });
+            };
+            look("image", &self.images.iter().collect::<Vec<_>>());
+            for (spec, label) in self.specs.iter().zip(&self.labels) {
+                if !label.optional {
+                    look(spec.task.name, &label.sources.iter().map(|s| &s.place).collect::<Vec<_>>());
+                }
+                for source in label.sources.iter().filter(|s| s.companion_needed) {
+                    look(spec.task.name, &source.companion.iter().collect::<Vec<_>>());
+                }
+            }
+        }
+        missing
+    }
+
+    /// Reads the picture of the sample at `index`, `(3, h, w)`, `0.0..=255.0`.
+    pub(crate) fn load_image(&self, index: usize) -> Result<Raster> {
+        let id = &self.ids[index];
+        let path =
+            self.find(&self.images, id)?.map_or_else(|| self.first(&self.images, id), |(_, path)| path);
+        Ok(picture::read(&path, Orientation::AsStored)?.to_raster())
+    }
+
+    /// A reader of the labels that belong to a picture of `size`.
+    pub(super) fn label_reader(size: (usize, usize)) -> LabelReader {
+        LabelReader { size, regions: None }
+    }
+
+    /// Reads one label map of the sample at `index`; `None` if it has none and need not have one.
+    pub(super) fn load_label(
+        &self,
+        index: usize,
+        task: usize,
+        reader: &mut LabelReader,
+    ) -> Result<Option<Raster>> {
+        let (id, spec, label) = (&self.ids[index], &self.specs[task], &self.labels[task]);
+        let places = label.sources.iter().map(|source| &source.place);
+        let (at, path) = match self.find(places.clone(), id)? {
+            Some(found) => found,
+            None if label.optional => return Ok(None),
+            None => (0, self.first(places, id)),
+        };
+        let source = &label.sources[at];
+        let companion = match &source.companion {
+            Some(place) => match self.find([place], id)? {
+                None if source.companion_needed => Some(self.first([place], id)),
+                found => found.map(|(_, path)| path),
+            },
+            None => None,
+        };
+        let file = LabelFile { path: &path, task: spec.task, classes: spec.classes.len() };
+        let map = reader.read(file, &source.encoding, companion.as_deref())?;
+        if (map.height, map.width) == reader.size {
+            return Ok(Some(map));
+        }
+        if label.resize {
+            return Ok(Some(resize_nearest(&map, reader.size)));
+        }
+        let (height, width) = reader.size;
+        Err(file.wrong(format!(
+            "{} rows by {} columns, the picture has {height} by {width}; they must agree, or the descriptor must say \
+             `resize = true` for this task",
+            map.height, map.width
+        )))
+    }
+
+    /// The first place that has a file for `id`.
+    fn find<'a>(
+        &self,
+        places: impl IntoIterator<Item = &'a Place>,
+        id: &str,
+    ) -> Result<Option<(usize, PathBuf)>> {
+        for (at, place) in places.into_iter().enumerate() {
+            let path = self.root.join(place.pattern.path(&self.split, id));
+            if !path.exists() {
+                continue;
+            }
+            if let Some(folder) = &place.confined_to {
+                let real = fs::canonicalize(&path).map_err(Error::io("resolve", &path))?;
+                if !real.starts_with(folder) {
+                    return Err(Error::decode(
+                        &path,
+                        "file of a data set",
+                        format!(
+                            "it is a link to `{}`, outside `{}`; copy the file, or allow links with \
+                             `follow_links = true` in the data set's `dataset.toml`",
+                            real.display(),
+                            folder.display()
+                        ),
+                    ));
+                }
+            }
+            return Ok(Some((at, path)));
+        }
+        Ok(None)
+    }
+
+    /// Where the file was looked for first: the path that an error should name.
+    fn first<'a>(&self, places: impl IntoIterator<Item = &'a Place>, id: &str) -> PathBuf {
+        let place =
+            places.into_iter().next().expect("a descriptor without patterns is refused when it is read");
+        self.root.join(place.pattern.path(&self.split, id))
+    }
+
+    fn layout(&self, reason: String) -> Error {
+        Error::Layout { name: self.name.clone(), root: self.root.clone(), reason }
+    }
+}
+
+impl Dataset for FolderDataset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn tasks(&self) -> &[TaskSpec] {
+        &self.specs
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn id(&self, index: usize) -> String {
+        self.ids[index].clone()
+    }
+
+    fn load(&self, index: usize) -> Result<Sample> {
+        let image = self.load_image(index)?;
+        let mut reader = Self::label_reader((image.height, image.width));
+        let mut labels = Vec::with_capacity(self.specs.len());
+        for (at, spec) in self.specs.iter().enumerate() {
+            let map = self.load_label(index, at, &mut reader)?.unwrap_or_else(|| {
+                Raster::filled(spec.task.label_channels(), image.height, image.width, IGNORE)
+            });
+            labels.push((spec.task, map));
+        }
+        Ok(Sample { id: self.id(index), image, labels })
+    }
+}
+
+impl Place {
+    fn new(pattern: &str, root: &Path, follow_links: bool) -> Result<Self> {
+        let pattern = Pattern::parse(pattern).map_err(Error::Config)?;
+        // The folder itself may be a link: whoever laid out the set put it there. A folder that is missing confines
+        // nothing, and whatever is looked for in it will be missing too.
+        let confined_to = match follow_links {
+            true => None,
+            false => fs::canonicalize(root.join(pattern.fixed_folder())).ok(),
+        };
+        Ok(Self { pattern, confined_to })
+    }
+}
+
+impl LabelPlaces {
+    fn new(described: &TaskDescriptor, place: &impl Fn(&str) -> Result<Place>) -> Result<Self> {
+        let sources = described
+            .sources
+            .iter()
+            .map(|source| {
+                let (companion, companion_needed) = match &source.encoding {
+                    Encoding::VectorsOnClasses { label_map, .. } => (Some(label_map), true),
+                    Encoding::Disparity { camera, .. } => (camera.as_ref(), false),
+                    _ => (None, false),
+                };
+                Ok(Source {
+                    place: place(&source.file)?,
+                    encoding: source.encoding.clone(),
+                    companion: companion.map(|pattern| place(pattern)).transpose()?,
+                    companion_needed,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { sources, optional: described.optional, resize: described.resize })
+    }
+}
+
+/// The tasks asked for, in the order in which they were asked for.
+fn choose<'d>(
+    descriptor: &'d Descriptor,
+    tasks: &[Task],
+) -> Result<Vec<(Task, TaskSpec, &'d TaskDescriptor)>> {
+    let has = || descriptor.tasks.iter().map(|t| t.task.as_str()).collect::<Vec<_>>().join(", ");
+    if tasks.is_empty() {
+        return Err(Error::Config(format!(
+            "no tasks were asked for; data set `{}` has {}",
+            descriptor.name,
+            has()
+        )));
+    }
+    let mut chosen = Vec::with_capacity(tasks.len());
+    for (i, &task) in tasks.iter().enumerate() {
+        if tasks[..i].contains(&task) {
+            return Err(Error::Config(format!("task `{task}` was asked for twice")));
+        }
+        let described = descriptor.tasks.iter().find(|described| described.task == task.name);
+        let found = described.and_then(|described| Some((task, described.spec()?, described)));
+        chosen.push(found.ok_or_else(|| {
+            Error::Config(format!(
+                "data set `{}` has no labels for `{task}`; it has {}",
+                descriptor.name,
+                has()
+            ))
+        })?);
+    }
+    Ok(chosen)
+}
+
+/// The layout wanted, for messages.
+fn wanted(descriptor: &Descriptor) -> String {
+    let mut files: Vec<&str> = descriptor.image.files.iter().map(String::as_str).collect();
+    files.extend(descriptor.tasks.iter().filter_map(|task| Some(task.sources.first()?.file.as_str())));
+    files.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn wanted_split(source: &crate::descriptor::SplitSource) -> String {
+    match source {
+        crate::descriptor::SplitSource::List { list } => format!("`{list}`"),
+        crate::descriptor::SplitSource::Scan { .. } => "the folder of the pictures".into(),
+    }
+}
