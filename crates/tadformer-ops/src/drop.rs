@@ -41,7 +41,7 @@ fn masked(op: &'static str, xs: &Tensor, key: u64, p: f64) -> Result<Vec<f32>> {
     for_blocks(&mut ys, STRIP, |first, block| {
         let start = first * STRIP;
         vectorize(|| {
-            mask_strip(&x[start..start + block.len()], (start / 4) as u64, key, threshold, keep, block)
+            mask_strip(&x[start..start + block.len()], (start / 4) as u64, key, threshold, keep, block);
         });
     });
     Ok(ys)
@@ -130,7 +130,7 @@ pub fn residual(shortcut: &Tensor, branch: &Tensor, factors: Option<Vec<f32>>) -
 
 /// The longest row of at most 4096 elements that divides a sample.
 fn row_length(sample: usize) -> usize {
-    (1..=sample.min(4096)).rev().find(|row| sample % row == 0).unwrap_or(1)
+    (1..=sample.min(4096)).rev().find(|row| sample.is_multiple_of(*row)).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -17,17 +17,25 @@ mod activation;
 mod drop;
 mod windows;
 mod window_attention;
+mod task_condition;
+mod filter_norm;
+mod dynamic_conv;
+mod gate;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use activation::{gelu, relu};
 pub use drop::{drop_path_factors, dropout, residual};
+pub use dynamic_conv::{dynamic_conv, window_mean};
+pub use filter_norm::filter_norm;
 pub use frozen_linear::FrozenLinear;
+pub use gate::gated_mix;
 pub use init::Init;
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level};
+pub use task_condition::task_condition;
 pub use window_attention::{Attended, window_attention};
 pub use windows::Windows;

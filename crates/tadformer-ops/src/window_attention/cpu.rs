@@ -403,7 +403,7 @@ unsafe impl Sync for SharedRows<'_> {}
 
 impl<'a> SharedRows<'a> {
     fn new(buffer: &'a mut [f32], width: usize) -> Self {
-        let rows = if width == 0 { 0 } else { buffer.len() / width };
+        let rows = buffer.len().checked_div(width).unwrap_or(0);
         Self { start: buffer.as_mut_ptr(), rows, width, _borrow: std::marker::PhantomData }
     }
 

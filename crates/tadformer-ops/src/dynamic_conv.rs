@@ -1,0 +1,346 @@
+//! Depthwise convolution of every window with filters of its own, and the pooling that filters are made from.
+
+use crate::Windows;
+use crate::host::read;
+use crate::simd::vectorize;
+use crate::tape::{Output, record_one};
+use crate::windows::Place;
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Mean of the tokens of every window (global average pooling of each).
+///
+/// # Shapes
+/// - `xs` `(n, h, w, c)` on the grid of `windows`
+/// - output `(n · windows, c)`
+///
+/// # Errors
+/// A grid other than that of `windows`.
+pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
+    const OP: &str = "window mean";
+    let (n, c) = check(OP, xs, windows)?;
+    let grid = Grid::new(windows, c);
+    let xs = xs.contiguous()?;
+    let mut ys = vec![0f32; n * grid.windows.len() * c];
+    {
+        let x = read(OP, &xs)?;
+        per_sample(&mut ys, n, |sample, ys| {
+            let x = grid.sample(&x, sample);
+            for (places, y) in grid.windows.iter().zip(ys.chunks_exact_mut(c)) {
+                vectorize(|| mean_of(places, x, y));
+            }
+        });
+    }
+    let (shape, count) = (xs.shape().clone(), grid.windows.len());
+    record_one(OP, &[&xs], Output::new(ys, (n * count, c)), move |grad| {
+        let grad = grad.contiguous()?;
+        let g = read(OP, &grad)?;
+        let mut dx = vec![0f32; shape.elem_count()];
+        per_sample(&mut dx, n, |sample, dx| {
+            for (i, places) in grid.windows.iter().enumerate() {
+                let g = &g[(sample * count + i) * c..][..c];
+                let share = 1.0 / places.len() as f32;
+                for place in places {
+                    dx[place.token * c..][..c].iter_mut().zip(g).for_each(|(d, g)| *d = g * share);
+                }
+            }
+        });
+        Ok(vec![Some(Tensor::from_vec(dx, &shape, grad.device())?)])
+    })
+}
+
+/// Depthwise `k × k` convolution of each window of each sample with its own filters, zeros around the window.
+///
+/// Kept for the backward: both inputs.
+///
+/// # Shapes
+/// - `xs` `(n, h, w, c)` on the grid of `windows`
+/// - `filters` `(n · windows, c · k²)`: for each channel its taps, row by row
+/// - output as `xs`
+///
+/// # Errors
+/// An even or zero `k`, or shapes that do not fit.
+pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) -> Result<Tensor> {
+    const OP: &str = "dynamic conv";
+    let (n, c) = check(OP, xs, windows)?;
+    if k % 2 == 0 || filters.dims() != [n * windows.count(), c * k * k] {
+        bail!("{OP}: filters {:?} do not fit input {:?}, {k}x{k} taps", filters.dims(), xs.dims());
+    }
+    let grid = Grid::new(windows, c);
+    let (xs, filters) = (xs.contiguous()?, filters.contiguous()?);
+    let mut ys = vec![0f32; xs.elem_count()];
+    {
+        let (x, f) = (read(OP, &xs)?, read(OP, &filters)?);
+        per_sample(&mut ys, n, |sample, ys| {
+            let mut taps = vec![0f32; c * k * k];
+            for (i, places) in grid.windows.iter().enumerate() {
+                let (x, f) = (grid.sample(&x, sample), grid.filter(&f, sample, i, k));
+                by_tap(f, k * k, &mut taps);
+                vectorize(|| convolve(&grid, places, &taps, k, x, ys));
+            }
+        });
+    }
+    let (kept_xs, kept_filters) = (xs.clone(), filters.clone());
+    record_one(OP, &[&xs, &filters], Output::new(ys, xs.shape()), move |grad| {
+        let grad = grad.contiguous()?;
+        let (x, f, g) = (read(OP, &kept_xs)?, read(OP, &kept_filters)?, read(OP, &grad)?);
+        let mut dx = vec![0f32; x.len()];
+        per_sample(&mut dx, n, |sample, dx| {
+            let mut taps = vec![0f32; c * k * k];
+            for (i, places) in grid.windows.iter().enumerate() {
+                // The adjoint of a convolution is the convolution with the filter turned by half a circle.
+                by_tap(grid.filter(&f, sample, i, k), k * k, &mut taps);
+                turn(&mut taps, c);
+                vectorize(|| convolve(&grid, places, &taps, k, grid.sample(&g, sample), dx));
+            }
+        });
+        let mut df = vec![0f32; f.len()];
+        per_sample(&mut df, n, |sample, df| {
+            let mut taps = vec![0f32; c * k * k];
+            for (places, df) in grid.windows.iter().zip(df.chunks_exact_mut(c * k * k)) {
+                taps.fill(0.0);
+                let (x, g) = (grid.sample(&x, sample), grid.sample(&g, sample));
+                vectorize(|| correlate(&grid, places, k, x, g, &mut taps));
+                for (tap, values) in taps.chunks_exact(c).enumerate() {
+                    for (channel, value) in values.iter().enumerate() {
+                        df[channel * k * k + tap] = *value;
+                    }
+                }
+            }
+        });
+        let dx = Tensor::from_vec(dx, kept_xs.shape(), grad.device())?;
+        let df = Tensor::from_vec(df, kept_filters.shape(), grad.device())?;
+        Ok(vec![Some(dx), Some(df)])
+    })
+}
+
+fn check(op: &'static str, xs: &Tensor, windows: &Windows) -> Result<(usize, usize)> {
+    let (n, h, w, c) = xs.dims4()?;
+    if (h, w) != windows.grid() {
+        bail!("{op}: the input {:?} is not on the grid {:?}", xs.dims(), windows.grid());
+    }
+    Ok((n, c))
+}
+
+/// The windows of a grid, with the way from a place in a window to the token there.
+struct Grid {
+    channels: usize,
+    tokens: usize,
+    window: (usize, usize),
+    windows: Vec<Window>,
+}
+
+struct Window {
+    places: Vec<Place>,
+    /// Token at each place of the window, row by row; `None` where the window hangs over the grid's edge.
+    tokens: Vec<Option<usize>>,
+}
+
+impl std::ops::Deref for Window {
+    type Target = [Place];
+
+    fn deref(&self) -> &[Place] {
+        &self.places
+    }
+}
+
+impl<'a> IntoIterator for &'a Window {
+    type Item = &'a Place;
+    type IntoIter = std::slice::Iter<'a, Place>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.places.iter()
+    }
+}
+
+impl Grid {
+    fn new(windows: &Windows, channels: usize) -> Self {
+        let (rows, cols) = windows.window();
+        let (h, w) = windows.grid();
+        let list = (0..windows.count()).map(|i| {
+            let places = windows.places(i);
+            let mut tokens = vec![None; rows * cols];
+            places.iter().for_each(|place| tokens[place.row * cols + place.col] = Some(place.token));
+            Window { places, tokens }
+        });
+        Self { channels, tokens: h * w, window: (rows, cols), windows: list.collect() }
+    }
+
+    fn sample<'a>(&self, xs: &'a [f32], sample: usize) -> &'a [f32] {
+        let size = self.tokens * self.channels;
+        &xs[sample * size..][..size]
+    }
+
+    fn filter<'a>(&self, filters: &'a [f32], sample: usize, window: usize, k: usize) -> &'a [f32] {
+        let size = self.channels * k * k;
+        &filters[(sample * self.windows.len() + window) * size..][..size]
+    }
+
+    /// The token that tap `(dy, dx)` of a filter centred on `place` falls on.
+    #[inline(always)]
+    fn neighbour(
+        &self,
+        window: &Window,
+        place: &Place,
+        (dy, dx): (usize, usize),
+        half: usize,
+    ) -> Option<usize> {
+        let (row, col) = ((place.row + dy).checked_sub(half)?, (place.col + dx).checked_sub(half)?);
+        if row >= self.window.0 || col >= self.window.1 {
+            return None;
+        }
+        window.tokens[row * self.window.1 + col]
+    }
+}
+
+/// Calls `kernel(sample, part)` for each of `n` equal parts of `dst`.
+fn per_sample(dst: &mut [f32], n: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
+    let size = (dst.len() / n.max(1)).max(1);
+    dst.par_chunks_mut(size).enumerate().for_each(|(sample, part)| kernel(sample, part));
+}
+
+/// From `(c, taps)` to `(taps, c)`.
+fn by_tap(filter: &[f32], taps: usize, out: &mut [f32]) {
+    let c = filter.len() / taps;
+    for (channel, filter) in filter.chunks_exact(taps).enumerate() {
+        for (tap, value) in filter.iter().enumerate() {
+            out[tap * c + channel] = *value;
+        }
+    }
+}
+
+/// Turns filters in `(taps, c)` order by half a circle.
+fn turn(taps: &mut [f32], c: usize) {
+    let count = taps.len() / c;
+    for tap in 0..count / 2 {
+        for channel in 0..c {
+            taps.swap(tap * c + channel, (count - 1 - tap) * c + channel);
+        }
+    }
+}
+
+#[inline(always)]
+fn mean_of(places: &[Place], xs: &[f32], mean: &mut [f32]) {
+    let c = mean.len();
+    for place in places {
+        for (sum, x) in mean.iter_mut().zip(&xs[place.token * c..][..c]) {
+            *sum += x;
+        }
+    }
+    let share = 1.0 / places.len() as f32;
+    mean.iter_mut().for_each(|sum| *sum *= share);
+}
+
+/// `y[p] += Σ_taps f[tap] x[p + tap]`, channel by channel.
+#[inline(always)]
+fn convolve(grid: &Grid, window: &Window, taps: &[f32], k: usize, xs: &[f32], ys: &mut [f32]) {
+    let c = grid.channels;
+    for place in window {
+        let y = &mut ys[place.token * c..][..c];
+        for dy in 0..k {
+            for dx in 0..k {
+                if let Some(token) = grid.neighbour(window, place, (dy, dx), k / 2) {
+                    let (f, x) = (&taps[(dy * k + dx) * c..][..c], &xs[token * c..][..c]);
+                    for i in 0..c {
+                        y[i] += f[i] * x[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `f[tap] += Σ_p g[p] x[p + tap]`, channel by channel.
+#[inline(always)]
+fn correlate(grid: &Grid, window: &Window, k: usize, xs: &[f32], grads: &[f32], taps: &mut [f32]) {
+    let c = grid.channels;
+    for place in window {
+        let g = &grads[place.token * c..][..c];
+        for dy in 0..k {
+            for dx in 0..k {
+                if let Some(token) = grid.neighbour(window, place, (dy, dx), k / 2) {
+                    let (f, x) = (&mut taps[(dy * k + dx) * c..][..c], &xs[token * c..][..c]);
+                    for i in 0..c {
+                        f[i] += g[i] * x[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use candle_core::{Device, IndexOp};
+
+    /// The same with candle's grouped convolution, one window at a time, put back by index.
+    fn composed(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) -> Result<Tensor> {
+        let (n, h, w, c) = xs.dims4()?;
+        let (rows, cols) = windows.window();
+        let mut ys = vec![0f32; n * h * w * c];
+        for sample in 0..n {
+            let flat = xs.i(sample)?.reshape((h * w, c))?.to_vec2::<f32>()?;
+            for index in 0..windows.count() {
+                let mut image = vec![0f32; c * rows * cols];
+                let places = windows.places(index);
+                for place in &places {
+                    for channel in 0..c {
+                        image[(channel * rows + place.row) * cols + place.col] = flat[place.token][channel];
+                    }
+                }
+                let image = Tensor::from_vec(image, (1, c, rows, cols), &Device::Cpu)?;
+                let filter = filters.i(sample * windows.count() + index)?.reshape((c, 1, k, k))?;
+                let out = image.conv2d(&filter, k / 2, 1, 1, c)?.i(0)?.to_vec3::<f32>()?;
+                for place in &places {
+                    for (channel, plane) in out.iter().enumerate() {
+                        ys[(sample * h * w + place.token) * c + channel] = plane[place.row][place.col];
+                    }
+                }
+            }
+        }
+        Tensor::from_vec(ys, (n, h, w, c), &Device::Cpu)
+    }
+
+    fn cases() -> Vec<(Tensor, Tensor, Windows)> {
+        let case = |n: usize, c: usize, windows: Windows| {
+            let (h, w) = windows.grid();
+            let xs = named_tensor("xs", (n, h, w, c), 0.0, 1.0).unwrap();
+            let filters = named_tensor("filters", (n * windows.count(), c * 9), 0.0, 1.0).unwrap();
+            (xs, filters, windows)
+        };
+        vec![
+            case(2, 6, Windows::new(14, 14, 7, 3).unwrap()),
+            case(1, 17, Windows::new(5, 9, 4, 2).unwrap()),
+            case(3, 4, Windows::whole(6, 11).unwrap()),
+            case(1, 1, Windows::whole(1, 1).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn the_kernel_matches_the_grouped_convolution() {
+        for (xs, filters, windows) in cases() {
+            let found = dynamic_conv(&xs, &filters, &windows, 3).unwrap();
+            assert_close("dynamic conv", &found, &composed(&xs, &filters, &windows, 3).unwrap(), 2e-6);
+        }
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        for (xs, filters, windows) in cases() {
+            gradcheck("dynamic conv", &[xs.clone(), filters], 1e-2, |i| {
+                dynamic_conv(&i[0], &i[1], &windows, 3)
+            });
+            gradcheck("window mean", &[xs], 1e-2, |i| window_mean(&i[0], &windows));
+        }
+    }
+
+    #[test]
+    fn the_mean_of_a_window_counts_its_tokens_only() {
+        let windows = Windows::new(3, 3, 2, 0).unwrap();
+        let xs = Tensor::arange(0f32, 9., &Device::Cpu).unwrap().reshape((1, 3, 3, 1)).unwrap();
+        let means = window_mean(&xs, &windows).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(means, [2.0, 3.5, 6.5, 8.0]);
+    }
+}
