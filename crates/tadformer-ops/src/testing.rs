@@ -2,7 +2,9 @@
 //! differences, and golden files.
 
 use crate::rng::{fnv1a, mix};
-use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use crate::{Entry, Init, Params, Role, Source};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Fails unless every element of `found` is within `tolerance · max(|expected|, floor 1e-3)` of `expected`.
 ///
@@ -54,6 +56,89 @@ pub fn named_tensor(name: &str, shape: impl Into<Shape>, offset: f64, amplitude:
         })
         .collect();
     Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// The value that the golden files give the parameter or buffer with the full name `name`: [`named_tensor`] with an
+/// offset and an amplitude that follow from the last part of the name and the number of dimensions.
+///
+/// # Errors
+/// None in practice: the shape fits the numbers made for it.
+pub fn golden_parameter(name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
+    let shape = shape.into();
+    let dims = shape.dims();
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let (offset, amplitude) = match (last, dims.len()) {
+        ("prompt_gate", _) => (0.3, 0.0),
+        ("running_mean", _) => (0.0, 0.1),
+        ("running_var", _) => (1.0, 0.2),
+        ("relative_position_bias_table", _) => (0.0, 0.2),
+        ("task_prompts", 2) => (1.0, 0.5),
+        _ if name.ends_with("normals.last_layer.3.bias") => (3.0, 0.05),
+        ("std", 1) => (0.5, 0.25),
+        ("mean", 1) => (0.0, 0.25),
+        ("weight", 1) => (1.0, 0.1),
+        ("bias", 1) => (0.0, 0.05),
+        (last, rank) if rank >= 2 => {
+            let fan_in: usize = dims[1..].iter().product();
+            let amplitude = (3.0 / fan_in as f64).sqrt();
+            (0.0, if last == "lora_shared_B" { 0.25 * amplitude } else { amplitude })
+        }
+        _ => (0.0, 0.05),
+    };
+    named_tensor(name, shape, offset, amplitude)
+}
+
+/// A source that gives every tensor its [golden value](golden_parameter), whatever initial value its layer asks for.
+#[derive(Debug, Default)]
+pub struct GoldenStore {
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl GoldenStore {
+    /// A store that no layer has asked yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The root from which layers are built.
+    pub fn params(self: &Arc<Self>) -> Params {
+        Params::new(Arc::clone(self) as Arc<dyn Source>)
+    }
+
+    /// Every tensor asked for so far, in that order.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().clone()
+    }
+
+    /// The entries of one role.
+    pub fn with_role(&self, role: Role) -> Vec<Entry> {
+        self.lock().iter().filter(|entry| entry.role == role).cloned().collect()
+    }
+
+    /// The tensor called `name`, if a layer asked for it.
+    pub fn get(&self, name: &str) -> Option<Entry> {
+        self.lock().iter().find(|entry| entry.name == name).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Source for GoldenStore {
+    fn get(&self, name: &str, shape: &Shape, _: Init, role: Role) -> Result<Tensor> {
+        let mut entries = self.lock();
+        if entries.iter().any(|entry| entry.name == name) {
+            bail!("two layers ask for a tensor called `{name}`");
+        }
+        let value = golden_parameter(name, shape)?;
+        let tensor = match role {
+            Role::Frozen => value,
+            Role::Trainable | Role::Buffer => Var::from_tensor(&value)?.into_inner(),
+        };
+        entries.push(Entry { name: name.to_owned(), role, tensor: tensor.clone(), loaded: true });
+        Ok(tensor)
+    }
 }
 
 /// Compares the gradients of `Σ cotangent · f(inputs)` with central differences at a few elements of every input.
@@ -112,5 +197,44 @@ mod tests {
         assert_eq!(first("input:image", 0.0, 1.732_050_8, 95), 0xbcb9_7993);
         assert_eq!(first("backbone.task_prompts", 1.0, 0.5, 63), 0x3f9a_2064);
         assert_eq!(first("decoders.decoders.normals.last_layer.3.bias", 3.0, 0.05, 2), 0x4041_2e35);
+    }
+
+    #[test]
+    fn golden_parameters_have_the_published_check_values() {
+        for (name, shape, i, bits) in [
+            ("backbone.layers.0.blocks.0.attn.qkv.linear.weight", vec![48, 16], 0, 0x3e88_d18a_u32),
+            ("backbone.layers.0.blocks.1.mlp.fc1.lora_shared_B", vec![64, 4], 255, 0xbe2c_62fa),
+            ("backbone.task_prompts", vec![4, 16], 63, 0x3f9a_2064),
+            ("backbone.layers.0.blocks.0.norm1.weight", vec![16], 7, 0x3f88_410a),
+            (
+                "backbone.layers.0.blocks.1.attn.proj.lora_filter.chan_FilterNorm.std",
+                vec![36],
+                35,
+                0x3f08_f0ee,
+            ),
+            ("decoders.decoders.semseg.last_layer.1.running_var", vec![144], 143, 0x3f88_fdde),
+            ("backbone.layers.0.blocks.0.attn.relative_position_bias_table", vec![49, 1], 48, 0x3e10_5bf2),
+            ("decoders.decoders.normals.last_layer.3.bias", vec![3], 2, 0x4041_2e35),
+        ] {
+            let value = golden_parameter(name, shape).unwrap().flatten_all().unwrap();
+            assert_eq!(value.to_vec1::<f32>().unwrap()[i].to_bits(), bits, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_golden_store_gives_values_by_name_and_variables_by_role() {
+        let store = GoldenStore::new();
+        let params = store.params().pp("norm");
+        let weight = params.trainable("weight", 3, Init::ZEROS).unwrap();
+        let running = params.buffer("running_var", 3, Init::ONES).unwrap();
+        assert!(weight.is_variable());
+        assert!(!params.frozen("fixed", (2, 3), Init::ZEROS).unwrap().is_variable());
+        assert_close("weight", &weight, &golden_parameter("norm.weight", 3).unwrap(), 0.0);
+        // What a layer writes into its buffer is seen in the store.
+        running.set(&Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()).unwrap();
+        let seen = store.get("norm.running_var").unwrap();
+        assert_eq!(seen.tensor.to_vec1::<f32>().unwrap(), [0.0; 3]);
+        assert_eq!(store.with_role(Role::Trainable).len(), 1);
+        assert!(params.frozen("fixed", (2, 3), Init::ZEROS).is_err());
     }
 }
