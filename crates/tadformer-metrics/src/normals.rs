@@ -1,7 +1,7 @@
 //! Surface normals: the angle between prediction and label.
 //!
 //! Eigen and Fergus (ICCV 2015), section 5.2: mean and median angle, and the share of pixels below 11.25°, 22.5°
-//! and 30°. The angle of unit vectors is `2·atan2(|p − g|, |p + g|)`, which stays exact at 0° and 180°,
+//! and 30°. The angle of unit vectors is `2·atan(|p − g| / |p + g|)`, which stays exact at 0° and 180°,
 //! where the arc cosine of the inner product loses half of the digits.
 
 use crate::error::Error;
@@ -78,25 +78,34 @@ impl Meter for Normals {
         label.expect_channels(NAME, "label", 3)?;
         logits.expect_size_of(NAME, label)?;
         logits.expect_finite(NAME)?;
-        let labels = valid_labels(label)?;
 
-        if !labels.is_empty() && self.histogram.is_empty() {
-            self.histogram = vec![0; BINS];
-        }
+        // Nothing is counted before the whole label has been read: it may still be refused.
         let (mut sum, mut sum_of_squares) = (0.0, 0.0);
-        for &(pixel, label) in &labels {
-            let degrees = angle(unit(vector(logits, pixel)), label).to_degrees();
+        let mut within = [0; WITHIN.len()];
+        let mut bins = Vec::with_capacity(label.pixels());
+        for pixel in 0..label.pixels() {
+            let Some(direction) = labelled(label, pixel)? else { continue };
+            let degrees = angle(unit(vector(logits, pixel)), direction).to_degrees();
             sum += degrees;
             sum_of_squares += degrees * degrees;
-            for (count, bound) in self.within.iter_mut().zip(WITHIN) {
+            for (count, bound) in within.iter_mut().zip(WITHIN) {
                 *count += u64::from(degrees < bound);
             }
-            let bin = (degrees * BINS_PER_DEGREE as f64) as usize;
-            self.histogram[bin.min(BINS - 1)] += 1;
+            bins.push((degrees * BINS_PER_DEGREE as f64) as u32);
+        }
+
+        if !bins.is_empty() && self.histogram.is_empty() {
+            self.histogram = vec![0; BINS];
+        }
+        for &bin in &bins {
+            self.histogram[(bin as usize).min(BINS - 1)] += 1;
+        }
+        for (count, more) in self.within.iter_mut().zip(within) {
+            *count += more;
         }
         self.angle.add(sum);
         self.square.add(sum_of_squares);
-        self.pixels += labels.len() as u64;
+        self.pixels += bins.len() as u64;
         Ok(())
     }
 
@@ -137,31 +146,24 @@ impl Meter for Normals {
     }
 }
 
-/// The pixels with a label and their unit vectors.
-fn valid_labels(label: Planes<'_>) -> Result<Vec<(usize, [f64; 3])>, Error> {
-    let mut valid = Vec::with_capacity(label.pixels());
-    for pixel in 0..label.pixels() {
-        let raw = vector(label, pixel);
-        if raw == [f64::from(IGNORE); 3] {
-            continue;
-        }
-        // A unit vector leaves [-1, 1] by rounding or interpolation only; 255 in some channels does by far.
-        if let Some(channel) = raw.iter().position(|v| v.is_nan() || v.abs() > 2.0) {
-            let at = channel * label.pixels() + pixel;
-            let expected = "a component of a unit vector, or 255 in all channels of an unlabelled pixel";
-            let place = label.place(at);
-            return Err(Error::Label {
-                meter: NAME,
-                value: label.data()[at],
-                place,
-                expected: expected.to_owned(),
-            });
-        }
-        if norm(raw) >= SHORTEST_LABEL {
-            valid.push((pixel, unit(raw)));
-        }
+/// The unit vector of a pixel's label, none where it is not labelled.
+fn labelled(label: Planes<'_>, pixel: usize) -> Result<Option<[f64; 3]>, Error> {
+    let raw = vector(label, pixel);
+    if raw == [f64::from(IGNORE); 3] {
+        return Ok(None);
     }
-    Ok(valid)
+    // A unit vector leaves [-1, 1] by rounding or interpolation only; 255 in some channels does by far.
+    if let Some(channel) = raw.iter().position(|v| v.is_nan() || v.abs() > 2.0) {
+        let at = channel * label.pixels() + pixel;
+        let expected = "a component of a unit vector, or 255 in all channels of an unlabelled pixel";
+        return Err(Error::Label {
+            meter: NAME,
+            value: label.data()[at],
+            place: label.place(at),
+            expected: expected.to_owned(),
+        });
+    }
+    Ok((square(raw).sqrt() >= SHORTEST_LABEL).then(|| unit(raw)))
 }
 
 /// The three channels of a pixel.
@@ -173,19 +175,24 @@ fn vector(planes: Planes<'_>, pixel: usize) -> [f64; 3] {
 ///
 /// Squares of finite f32 neither overflow nor vanish in f64.
 fn unit(v: [f64; 3]) -> [f64; 3] {
-    let norm = norm(v);
-    if norm == 0.0 { v } else { v.map(|component| component / norm) }
+    let norm = square(v).sqrt();
+    if norm == 0.0 {
+        return v;
+    }
+    let scale = 1.0 / norm;
+    v.map(|component| component * scale)
 }
 
-fn norm([x, y, z]: [f64; 3]) -> f64 {
-    (x * x + y * y + z * z).sqrt()
+/// The squared length.
+fn square([x, y, z]: [f64; 3]) -> f64 {
+    x * x + y * y + z * z
 }
 
-/// The angle between two unit vectors in radians, `0..=π`.
+/// The angle between two unit vectors in radians, `0..=π`; opposite ones divide by 0, and infinity has an arc tangent.
 fn angle(p: [f64; 3], g: [f64; 3]) -> f64 {
     let difference = std::array::from_fn(|i| p[i] - g[i]);
     let sum = std::array::from_fn(|i| p[i] + g[i]);
-    2.0 * norm(difference).atan2(norm(sum))
+    2.0 * (square(difference) / square(sum)).sqrt().atan()
 }
 
 #[cfg(test)]

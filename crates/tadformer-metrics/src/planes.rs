@@ -91,7 +91,7 @@ impl<'a> Planes<'a> {
     pub(crate) fn expect_numbers(&self, meter: &'static str) -> Result<(), Error> {
         // A sum of flags over a block has no exit inside, so the check runs at the speed of memory.
         let bad = |block: &[f32]| block.iter().fold(false, |bad, v| bad | v.is_nan());
-        self.expect_no(meter, bad, |v| v.is_nan())
+        self.expect_no(meter, bad, f32::is_nan)
     }
 
     /// Demands that every logit is finite.
