@@ -16,7 +16,7 @@ pub fn relative_gain(ours: f64, single_task: f64, direction: Direction) -> f64 {
 
 /// The multi-task gain Δm in percent: the mean of [`relative_gain`] over `(ours, single_task, direction)`.
 ///
-/// Maninis, Radosavovic and Kokkinos (CVPR 2019), equation 4, with single-task models as reference. It is
+/// Maninis, Radosavovic and Kokkinos (CVPR 2019), with single-task models as reference. It is
 /// NaN for no task and wherever a figure is NaN, so a task that was not scored cannot pass unnoticed.
 ///
 /// The references belong to a data set and a backbone and are the caller's. TADFormer at rank 64 on

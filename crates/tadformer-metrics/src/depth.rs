@@ -1,6 +1,6 @@
 //! Depth: errors in metres, in logarithms, and relative.
 //!
-//! Eigen, Puhrsch and Fergus (NeurIPS 2014), section 4.2, over all labelled pixels of the split:
+//! Eigen, Puhrsch and Fergus (NeurIPS 2014), over all labelled pixels of the split:
 //! `rmse = √mean (p − g)²`, `log rmse = √mean (ln p − ln g)²`, `abs rel = mean |p − g| / g`, and
 //! `δ < 1.25ⁿ`, the share of pixels with `max(p/g, g/p) < 1.25ⁿ`.
 

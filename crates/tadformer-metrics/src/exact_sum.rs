@@ -1,7 +1,7 @@
 //! Sums of f64 that do not depend on the order of their terms.
 //!
 //! Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates"
-//! (1997), section 2: the exact sum is kept as a short list of floats that do not overlap, and is
+//! (1997): the exact sum is kept as a short list of floats that do not overlap, and is
 //! rounded once, when it is read. A meter adds one term an image, so the list costs nothing.
 
 /// An exact running sum.

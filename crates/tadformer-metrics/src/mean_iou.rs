@@ -1,7 +1,7 @@
 //! Mean intersection over union of classes: semantic segmentation and human parts.
 //!
 //! `IoU_c = TP_c / (TP_c + FP_c + FN_c)` from counts pooled over the split (Everingham et al., "The
-//! PASCAL Visual Object Classes Challenge: A Retrospective", 2015, section 4.1), labelled pixels only.
+//! PASCAL Visual Object Classes Challenge: A Retrospective", 2015), labelled pixels only.
 
 use crate::error::{Error, Place};
 use crate::meter::{Meter, Score, same_kind, share};

@@ -1,6 +1,6 @@
 //! Surface normals: the angle between prediction and label.
 //!
-//! Eigen and Fergus (ICCV 2015), section 5.2: mean and median angle, and the share of pixels below 11.25°, 22.5°
+//! Eigen and Fergus (ICCV 2015): mean and median angle, and the share of pixels below 11.25°, 22.5°
 //! and 30°. The angle of unit vectors is `2·atan(|p − g| / |p + g|)`, which stays exact at 0° and 180°,
 //! where the arc cosine of the inner product loses half of the digits.
 

@@ -57,9 +57,9 @@ pub struct EdgeProtocol {
 impl EdgeProtocol {
     /// The protocol of the BSDS benchmark: thinned predictions, pairs, 0.0075 of the diagonal.
     ///
-    /// It differs from the MATLAB tools in that pairs are the most possible instead of the cheapest, which
-    /// only matters where a pair costs as much as a miss; in the formula for the direction of an edge; and in that
-    /// pixels near the border are not suppressed.
+    /// It differs from the MATLAB tools in that pairs are the most possible instead of the cheapest, in the formula for
+    /// the direction of an edge, and in that pixels near the border are not suppressed: expect scores close to
+    /// theirs, not equal.
     pub fn bsds() -> Self {
         Self { tolerance: Tolerance::Diagonal(0.0075), matching: Matching::OneToOne, thin: true }
     }
