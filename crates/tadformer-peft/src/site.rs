@@ -1,0 +1,76 @@
+//! The named linears of a transformer block, and what may sit at one.
+
+use crate::{Filter, LoraConfig, TaModule, Trace, TsModule};
+use candle_core::{Result, Tensor};
+use tadformer_ops::{FrozenLinear, Init, Linear, Mode, Params};
+
+/// What to put at a linear site when a model is built.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SiteKind {
+    /// The pretrained layer as it is.
+    Frozen,
+    /// The pretrained layer, trained itself.
+    Trainable,
+    /// A task-shared low-rank update.
+    LowRank(LoraConfig),
+    /// A shared update and one for every task's stream.
+    TaskAdapting(LoraConfig, Filter),
+}
+
+/// A linear layer of a block, with what was put on it.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// See [`SiteKind::Frozen`].
+    Frozen(FrozenLinear),
+    /// See [`SiteKind::Trainable`].
+    Trainable(Linear),
+    /// See [`SiteKind::LowRank`].
+    LowRank(TsModule),
+    /// See [`SiteKind::TaskAdapting`].
+    TaskAdapting(TaModule),
+}
+
+impl Site {
+    /// A linear from `in_dim` to `out_dim` with a bias (state-dict names `linear.weight`, `linear.bias`) and what `kind` puts on it.
+    ///
+    /// # Errors
+    /// A configuration that does not fit, or a loaded value of another shape.
+    pub fn new(in_dim: usize, out_dim: usize, kind: SiteKind, params: &Params) -> Result<Self> {
+        let place = params.pp("linear");
+        let frozen = || FrozenLinear::from_params(in_dim, out_dim, true, &place);
+        Ok(match kind {
+            SiteKind::Frozen => Self::Frozen(frozen()?),
+            SiteKind::Trainable => {
+                Self::Trainable(Linear::new(in_dim, out_dim, Init::swin(), Some(Init::ZEROS), &place)?)
+            }
+            SiteKind::LowRank(config) => Self::LowRank(TsModule::new(frozen()?, &config, params)?),
+            SiteKind::TaskAdapting(config, filter) => {
+                Self::TaskAdapting(TaModule::new(frozen()?, &config, filter, params)?)
+            }
+        })
+    }
+
+    /// The shared stream, `(…, in)` to `(…, out)`; a task-adapting site also leaves a trace for the tasks' streams.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Option<Trace>)> {
+        Ok(match self {
+            Self::Frozen(linear) => (linear.forward(xs)?, None),
+            Self::Trainable(linear) => (linear.forward(xs)?, None),
+            Self::LowRank(module) => (module.forward(xs, mode)?, None),
+            Self::TaskAdapting(module) => {
+                let (ys, trace) = module.forward(xs, mode)?;
+                (ys, Some(trace))
+            }
+        })
+    }
+
+    /// The task-adapting module, where there is one.
+    pub fn task_adapting(&self) -> Option<&TaModule> {
+        match self {
+            Self::TaskAdapting(module) => Some(module),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The task-adapting update at a linear site.
+
+use crate::{DynamicTaskFilter, LoraConfig, LowRank, TsModule};
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+use tadformer_ops::{FrozenLinear, Mode, Params, Windows, residual};
+
+/// What lies between `A` and `B` in a task's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// The dynamic task filter.
+    #[default]
+    Dynamic,
+    /// Nothing: every task gets the plain low-rank update (an ablation).
+    None,
+}
+
+/// A TS-Module for the shared stream and, with the same `A` and `B`, an update for every task's stream:
+/// `y_t = (W x + b) + s · B · DTF(A u_t)`. TADFormer's TA-Module; state-dict name of the filter `lora_filter`.
+#[derive(Debug, Clone)]
+pub struct TaModule {
+    shared: TsModule,
+    filter: Option<DynamicTaskFilter>,
+}
+
+/// What the shared stream leaves for the tasks' streams at a site.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// `W x + b`, `(…, out)`: the shared update is not in it.
+    pub frozen: Tensor,
+    /// `drop(x)`, `(…, in)`: what the shared update saw.
+    pub dropped: Tensor,
+}
+
+impl TaModule {
+    /// Puts a shared and a task-adapting update on `linear`.
+    ///
+    /// # Errors
+    /// A configuration that does not fit the linear, or a loaded value of another shape.
+    pub fn new(linear: FrozenLinear, config: &LoraConfig, filter: Filter, params: &Params) -> Result<Self> {
+        let filter = match filter {
+            Filter::Dynamic => Some(DynamicTaskFilter::new(config.rank, &params.pp("lora_filter"))?),
+            Filter::None => None,
+        };
+        Ok(Self { shared: TsModule::new(linear, config, params)?, filter })
+    }
+
+    /// The shared stream's module.
+    pub fn shared(&self) -> &TsModule {
+        &self.shared
+    }
+
+    /// The shared stream, `(…, in)` to `(…, out)`, and what it leaves behind.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Trace)> {
+        let frozen = self.shared.linear().forward(xs)?;
+        let dropped = self.low_rank().drop(xs, mode)?;
+        let ys = self.shared.add_update(&frozen, &dropped)?;
+        Ok((ys, Trace { frozen, dropped }))
+    }
+
+    /// The streams of all tasks at once.
+    ///
+    /// # Shapes
+    /// - `us` `(tasks · b, h, w, in)`, task by task
+    /// - `frozen` `(b, h, w, out)`: the shared stream's [`Trace::frozen`]
+    /// - output `(tasks · b, h, w, out)`
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other or `windows`.
+    pub fn forward_tasks(&self, us: &Tensor, frozen: &Tensor, windows: &Windows) -> Result<Tensor> {
+        let zs = self.low_rank().down(us)?;
+        let zs = match &self.filter {
+            Some(filter) => filter.forward(&zs, windows)?,
+            None => zs,
+        };
+        residual(frozen, &self.low_rank().up(&zs)?, None)
+    }
+
+    fn low_rank(&self) -> &LowRank {
+        self.shared.low_rank()
+    }
+}

@@ -1,0 +1,42 @@
+//! TPC, the task-prompt conditional operator.
+
+use candle_core::{Result, Tensor};
+use tadformer_ops::{LayerNorm, residual, task_condition};
+
+/// What TPC gives for all tasks, task by task.
+#[derive(Debug, Clone)]
+pub struct Conditioned {
+    /// `f_t = a_t ⊙ c`, `(tasks · b, h, w, c)`: the skip feature.
+    pub skip: Tensor,
+    /// `LN(f_t + c)`, `(tasks · b, h, w, c)`: the input of the task streams.
+    pub us: Tensor,
+}
+
+/// Turns the attention output `c` into one stream a task: the raw scores between a task's prompts and the tokens, through
+/// GELU, scale each head's channels; the result and `c` are added and normalised. TADFormer (arXiv 2501.04293), TPC.
+///
+/// # Shapes
+/// - `scores` `(b, h, w, tasks · p, heads)`, before scale, bias, mask and softmax
+/// - `context` `(b, h, w, c)`
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn condition_on_prompts(
+    scores: &Tensor,
+    context: &Tensor,
+    tasks: usize,
+    prompt_layernorm: &LayerNorm,
+) -> Result<Conditioned> {
+    let skip = task_condition(scores, context, tasks)?;
+    let us = prompt_layernorm.forward(&residual(context, &skip, None)?)?;
+    Ok(Conditioned { skip, us })
+}
+
+/// The ablation without prompts' scores: every task's stream starts as the attention output itself.
+///
+/// # Errors
+/// None in practice.
+pub fn unconditioned(context: &Tensor, tasks: usize) -> Result<Conditioned> {
+    let skip = Tensor::cat(&vec![context; tasks], 0)?;
+    Ok(Conditioned { us: skip.clone(), skip })
+}
