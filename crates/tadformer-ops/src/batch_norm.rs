@@ -1,0 +1,333 @@
+//! BatchNorm over all rows of channels-last features, with a backward for both modes.
+
+use crate::host::read;
+use crate::rows::{for_blocks, sum_blocks};
+use crate::simd::vectorize;
+use crate::tape::{Output, record_one};
+use crate::{Init, Mode, Params};
+use candle_core::{Device, Result, Tensor, Var, bail};
+use rayon::prelude::*;
+
+/// Added to the variance.
+pub const BATCH_NORM_EPS: f32 = 1e-5;
+/// The share of the batch's statistics in the new running ones.
+pub const BATCH_NORM_MOMENTUM: f32 = 0.1;
+
+/// A BatchNorm over the last dimension; state-dict names `weight`, `bias`, `running_mean` and `running_var`, all `(c)`.
+///
+/// `torch.nn.BatchNorm2d` for channels-last tokens: [`Mode::Train`] normalises by the batch's own mean and biased
+/// variance and moves the running statistics a tenth of the way (the variance unbiased), [`Mode::Eval`] normalises by the
+/// running statistics.
+#[derive(Debug, Clone)]
+pub struct BatchNorm {
+    /// Scale, `(c)`.
+    pub weight: Tensor,
+    /// Shift, `(c)`.
+    pub bias: Tensor,
+    /// Running mean, `(c)`.
+    pub running_mean: Var,
+    /// Running unbiased variance, `(c)`.
+    pub running_var: Var,
+}
+
+impl BatchNorm {
+    /// A BatchNorm of `dim` features: scale 1, shift 0, running mean 0 and variance 1.
+    ///
+    /// # Errors
+    /// A loaded value of another shape.
+    pub fn new(dim: usize, params: &Params) -> Result<Self> {
+        Ok(Self {
+            weight: params.trainable("weight", dim, Init::ONES)?,
+            bias: params.trainable("bias", dim, Init::ZEROS)?,
+            running_mean: params.buffer("running_mean", dim, Init::ZEROS)?,
+            running_var: params.buffer("running_var", dim, Init::ONES)?,
+        })
+    }
+
+    /// `(…, c)` to the same shape; in training the running statistics are updated.
+    ///
+    /// # Errors
+    /// A last dimension other than `c`, or fewer than two rows in training.
+    pub fn forward(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        let c = self.weight.dims1()?;
+        if xs.dims().last() != Some(&c) || c == 0 {
+            bail!("{OP}: the input has shape {:?}, but the layer takes {c} features", xs.dims());
+        }
+        let xs = xs.contiguous()?;
+        let rows = xs.elem_count() / c;
+        if matches!(mode, Mode::Eval) {
+            let moments = Moments {
+                mean: read(OP, &self.running_mean)?.to_vec(),
+                variance: read(OP, &self.running_var)?.to_vec(),
+            };
+            return normalize(&xs, &self.weight, &self.bias, moments, false);
+        }
+        if rows < 2 {
+            bail!(
+                "{OP}: the input has shape {:?}, a single row, which has no variance; train on larger batches or images",
+                xs.dims()
+            );
+        }
+        let moments = Moments::of(&read(OP, &xs)?, c);
+        let unbiased = rows as f32 / (rows - 1) as f32;
+        update(&self.running_mean, moments.mean.iter().copied())?;
+        update(&self.running_var, moments.variance.iter().map(|v| v * unbiased))?;
+        normalize(&xs, &self.weight, &self.bias, moments, true)
+    }
+}
+
+const OP: &str = "batch norm";
+
+fn update(running: &Var, batch: impl Iterator<Item = f32>) -> Result<()> {
+    let new: Vec<f32> = read(OP, running)?
+        .iter()
+        .zip(batch)
+        .map(|(old, new)| old + BATCH_NORM_MOMENTUM * (new - old))
+        .collect();
+    running.set(&Tensor::from_vec(new, running.shape(), &Device::Cpu)?)
+}
+
+/// `y = (x − mean) / √(variance + eps) · weight + bias` for rows `x`.
+///
+/// `own` says that the moments are those of `xs` itself, so that gradients flow through them too. Kept for the backward:
+/// `x`, the moments, `weight`.
+fn normalize(xs: &Tensor, weight: &Tensor, bias: &Tensor, moments: Moments, own: bool) -> Result<Tensor> {
+    let c = moments.mean.len();
+    let mean = moments.mean;
+    let rstd: Vec<f32> = moments.variance.iter().map(|v| 1.0 / (v + BATCH_NORM_EPS).sqrt()).collect();
+    let mut ys = vec![0f32; xs.elem_count()];
+    {
+        let (x, w, b) = (read(OP, xs)?, read(OP, weight)?, read(OP, bias)?);
+        let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
+        for_blocks(&mut ys, c, |first, block| {
+            let x = &x[first * c..][..block.len()];
+            vectorize(|| forward_rows(x, &mean, &scale, &b, block));
+        });
+    }
+    let (kept, kept_weight) = (xs.clone(), weight.clone());
+    record_one(OP, &[xs, weight, bias], Output::new(ys, xs.shape()), move |grad| {
+        let grad = grad.contiguous()?;
+        let (x, w, g) = (read(OP, &kept)?, read(OP, &kept_weight)?, read(OP, &grad)?);
+        let rows = x.len() / c;
+        let sums = sum_blocks(rows, 2 * c, |first, last, sum| {
+            let range = first * c..last * c;
+            vectorize(|| parameter_rows(&x[range.clone()], &g[range], &mean, &rstd, sum));
+        });
+        let (dweight, dbias) = sums.split_at(c);
+        let grad_xs = if kept.track_op() {
+            let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
+            // What the batch's own mean and variance take away: `offset + slope · (x − mean)`.
+            let n = rows as f32;
+            let part = |of: f32| if own { of / n } else { 0.0 };
+            let offset: Vec<f32> = dbias.iter().map(|&sum| part(sum)).collect();
+            let slope: Vec<f32> = dweight.iter().zip(&rstd).map(|(&sum, r)| part(sum) * r).collect();
+            let mut dx = vec![0f32; x.len()];
+            for_blocks(&mut dx, c, |first, block| {
+                let range = first * c..first * c + block.len();
+                vectorize(|| {
+                    backward_rows(&x[range.clone()], &g[range], &mean, &scale, &offset, &slope, block);
+                });
+            });
+            Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)
+        } else {
+            None
+        };
+        let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
+        Ok(vec![grad_xs, Some(parameter(dweight)?), Some(parameter(dbias)?)])
+    })
+}
+
+#[inline(always)]
+fn forward_rows(xs: &[f32], mean: &[f32], scale: &[f32], bias: &[f32], ys: &mut [f32]) {
+    let c = mean.len();
+    let (scale, bias) = (&scale[..c], &bias[..c]);
+    for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
+        for i in 0..c {
+            y[i] = (x[i] - mean[i]) * scale[i] + bias[i];
+        }
+    }
+}
+
+/// Adds `g · (x − mean) · rstd` to the first half of `sum` and `g` to the second.
+#[inline(always)]
+fn parameter_rows(xs: &[f32], grads: &[f32], mean: &[f32], rstd: &[f32], sum: &mut [f32]) {
+    let c = mean.len();
+    let (dweight, dbias) = sum.split_at_mut(c);
+    let rstd = &rstd[..c];
+    for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
+        for i in 0..c {
+            dweight[i] += g[i] * ((x[i] - mean[i]) * rstd[i]);
+            dbias[i] += g[i];
+        }
+    }
+}
+
+/// `dx = scale · (g − offset − slope · (x − mean))`.
+#[inline(always)]
+fn backward_rows(
+    xs: &[f32],
+    grads: &[f32],
+    mean: &[f32],
+    scale: &[f32],
+    offset: &[f32],
+    slope: &[f32],
+    dxs: &mut [f32],
+) {
+    let c = mean.len();
+    let (scale, offset, slope) = (&scale[..c], &offset[..c], &slope[..c]);
+    for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
+        for i in 0..c {
+            dx[i] = scale[i] * (g[i] - offset[i] - slope[i] * (x[i] - mean[i]));
+        }
+    }
+}
+
+/// Mean and biased variance of each feature.
+struct Moments {
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+}
+
+impl Moments {
+    /// Of the rows of `xs`, read from memory once: each block of rows is averaged, then its squared deviations are added
+    /// while it is in the cache; blocks are merged by Chan's formula in `f64`, in their order.
+    fn of(xs: &[f32], c: usize) -> Self {
+        const BLOCK: usize = 64;
+        let parts: Vec<(Vec<f32>, usize)> = xs
+            .par_chunks(BLOCK * c)
+            .map(|block| {
+                let mut part = vec![0f32; 2 * c];
+                vectorize(|| block_moments(block, &mut part));
+                (part, block.len() / c)
+            })
+            .collect();
+        let (mut mean, mut squares, mut n) = (vec![0f64; c], vec![0f64; c], 0f64);
+        for (part, rows) in parts {
+            let rows = rows as f64;
+            let total = n + rows;
+            for i in 0..c {
+                let delta = f64::from(part[i]) - mean[i];
+                mean[i] += delta * rows / total;
+                squares[i] += f64::from(part[c + i]) + delta * delta * n * rows / total;
+            }
+            n = total;
+        }
+        Self {
+            mean: mean.into_iter().map(|m| m as f32).collect(),
+            variance: squares.into_iter().map(|s| (s / n) as f32).collect(),
+        }
+    }
+}
+
+/// Writes the mean of each column to the first half of `part` (all zeros) and its squared deviations to the second.
+#[inline(always)]
+fn block_moments(block: &[f32], part: &mut [f32]) {
+    let (mean, squares) = part.split_at_mut(part.len() / 2);
+    let c = mean.len();
+    let squares = &mut squares[..c];
+    for x in block.chunks_exact(c) {
+        for i in 0..c {
+            mean[i] += x[i];
+        }
+    }
+    let rows = (block.len() / c) as f32;
+    for m in mean.iter_mut() {
+        *m /= rows;
+    }
+    for x in block.chunks_exact(c) {
+        for i in 0..c {
+            squares[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{GoldenStore, assert_close, gradcheck, named_tensor};
+    use crate::{ParamStore, Rng};
+
+    fn layer(c: usize) -> BatchNorm {
+        BatchNorm::new(c, &GoldenStore::new().params()).unwrap()
+    }
+
+    fn composed(xs: &Tensor, layer: &BatchNorm, mean: &Tensor, variance: &Tensor) -> Tensor {
+        let normal = xs.broadcast_sub(mean).unwrap();
+        let deviation = (variance + f64::from(BATCH_NORM_EPS)).unwrap().sqrt().unwrap();
+        let normal = normal.broadcast_div(&deviation).unwrap();
+        normal.broadcast_mul(&layer.weight).unwrap().broadcast_add(&layer.bias).unwrap()
+    }
+
+    #[test]
+    fn training_matches_the_composition_and_moves_the_running_statistics() {
+        for shape in [vec![2, 1, 1, 3], vec![3, 5, 7, 33], vec![130, 17]] {
+            let c = *shape.last().unwrap();
+            let rows = shape.iter().product::<usize>() / c;
+            let layer = layer(c);
+            let xs = named_tensor("xs", shape, 0.5, 2.0).unwrap();
+            let flat = xs.reshape((rows, c)).unwrap();
+            let mean = flat.mean(0).unwrap();
+            let variance = flat.broadcast_sub(&mean).unwrap().sqr().unwrap().mean(0).unwrap();
+            let moved =
+                |old: &Var, new: &Tensor| ((old.as_tensor() * 0.9).unwrap() + (new * 0.1).unwrap()).unwrap();
+            let unbiased = (&variance * (rows as f64 / (rows - 1) as f64)).unwrap();
+            let expected_mean = moved(&layer.running_mean, &mean);
+            let expected_var = moved(&layer.running_var, &unbiased);
+            let ys = layer.forward(&xs, &Mode::Train(&mut Rng::named(0, "", 0))).unwrap();
+            assert_close("train", &ys, &composed(&xs, &layer, &mean, &variance), 3e-6);
+            assert_close("running mean", &layer.running_mean, &expected_mean, 1e-6);
+            assert_close("running variance", &layer.running_var, &expected_var, 1e-6);
+        }
+    }
+
+    #[test]
+    fn evaluation_uses_the_running_statistics_and_leaves_them() {
+        let layer = layer(19);
+        let before = layer.running_var.as_tensor().copy().unwrap();
+        let xs = named_tensor("xs", (70, 19), 0.5, 2.0).unwrap();
+        let expected = composed(&xs, &layer, &layer.running_mean, &layer.running_var);
+        assert_close("eval", &layer.forward(&xs, &Mode::Eval).unwrap(), &expected, 2e-6);
+        assert_close("running variance", &layer.running_var, &before, 0.0);
+        // A single row is no trouble here.
+        layer.forward(&xs.narrow(0, 3, 1).unwrap(), &Mode::Eval).unwrap();
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_differences_in_both_modes() {
+        let base = layer(5);
+        let inputs =
+            [named_tensor("xs", (2, 3, 3, 5), 0.5, 2.0).unwrap(), base.weight.detach(), base.bias.detach()];
+        for train in [false, true] {
+            gradcheck("batch norm", &inputs, 1e-2, |i| {
+                let layer = BatchNorm { weight: i[1].clone(), bias: i[2].clone(), ..base.clone() };
+                let mut rng = Rng::named(0, "", 0);
+                layer.forward(&i[0], &if train { Mode::Train(&mut rng) } else { Mode::Eval })
+            });
+        }
+    }
+
+    #[test]
+    fn a_large_mean_does_not_swallow_the_variance() {
+        let xs = named_tensor("xs", (1000, 3), 1000.0, 1.0).unwrap();
+        let values: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
+        let moments = Moments::of(&values, 3);
+        for i in 0..3 {
+            let column: Vec<f64> = values[i..].iter().step_by(3).map(|&x| f64::from(x)).collect();
+            let mean = column.iter().sum::<f64>() / 1000.0;
+            let variance = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1000.0;
+            assert!((f64::from(moments.variance[i]) - variance).abs() < 1e-4 * variance);
+        }
+    }
+
+    #[test]
+    fn a_single_row_in_training_and_a_wrong_width_are_named() {
+        let layer = BatchNorm::new(4, &ParamStore::new(0).params()).unwrap();
+        let mut rng = Rng::named(0, "", 0);
+        let one = named_tensor("xs", (1, 1, 1, 4), 0.0, 1.0).unwrap();
+        let message = layer.forward(&one, &Mode::Train(&mut rng)).unwrap_err().to_string();
+        assert!(message.contains("[1, 1, 1, 4]") && message.contains("single row"), "{message}");
+        let wide = named_tensor("xs", (2, 5), 0.0, 1.0).unwrap();
+        let message = layer.forward(&wide, &Mode::Eval).unwrap_err().to_string();
+        assert!(message.contains("[2, 5]") && message.contains("4 features"), "{message}");
+    }
+}

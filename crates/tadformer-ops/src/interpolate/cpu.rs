@@ -1,0 +1,196 @@
+//! The loops of the bilinear resize. The resize is separable: a map is `V · x · H`, and its gradient `Vᵀ · g · Hᵀ`.
+//!
+//! Forward, a source row is widened once and then serves every output row between it and its neighbours. Backward, the
+//! gradients of all output rows that touch a source row are added at full width and then narrowed once. Either way the
+//! uneven horizontal step runs over the fewer rows, the vertical one over long contiguous rows.
+
+use crate::simd::vectorize;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows a task. A task widens at most two rows that a neighbouring task widens too.
+const ROWS: usize = 16;
+
+/// Where an output position lies between two source positions: `(1 − fraction) · low + fraction · high`.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    low: usize,
+    high: usize,
+    fraction: f32,
+}
+
+impl Tap {
+    /// What the source position `source`, one of the two, contributes.
+    #[inline(always)]
+    fn weight(self, source: usize) -> f32 {
+        let low = if self.low == source { 1.0 - self.fraction } else { 0.0 };
+        let high = if self.high == source { self.fraction } else { 0.0 };
+        low + high
+    }
+}
+
+/// One direction of the resize.
+#[derive(Debug, Clone)]
+struct Axis {
+    source: usize,
+    /// One for each output position; both ends never decrease.
+    taps: Vec<Tap>,
+}
+
+impl Axis {
+    /// Half-pixel centres: output `o` lies at `max((o + 0.5) · source / output − 0.5, 0)`, and the last source position
+    /// is its own neighbour.
+    fn new(source: usize, output: usize) -> Self {
+        let scale = source as f64 / output as f64;
+        let taps = (0..output)
+            .map(|o| {
+                let at = ((o as f64 + 0.5) * scale - 0.5).max(0.0);
+                let low = (at as usize).min(source - 1);
+                Tap { low, high: (low + 1).min(source - 1), fraction: (at - low as f64) as f32 }
+            })
+            .collect();
+        Self { source, taps }
+    }
+
+    fn is_identity(&self) -> bool {
+        self.source == self.taps.len()
+    }
+
+    /// The outputs that the position `source` contributes to.
+    fn touched_by(&self, source: usize) -> Range<usize> {
+        let start = self.taps.partition_point(|tap| tap.high < source);
+        start..self.taps.partition_point(|tap| tap.low <= source)
+    }
+}
+
+/// A resize of `outer` maps of `h × w` points of `inner` numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Geometry {
+    vertical: Axis,
+    horizontal: Axis,
+    inner: usize,
+}
+
+impl Geometry {
+    /// All sizes are at least 1.
+    pub(super) fn new((h, w): (usize, usize), (oh, ow): (usize, usize), inner: usize) -> Self {
+        Self { vertical: Axis::new(h, oh), horizontal: Axis::new(w, ow), inner }
+    }
+
+    fn source_row(&self) -> usize {
+        self.horizontal.source * self.inner
+    }
+
+    fn output_row(&self) -> usize {
+        self.horizontal.taps.len() * self.inner
+    }
+}
+
+/// Writes the sum of the resized `levels` to `ys`; all levels give the same output size.
+pub(super) fn forward(levels: &[(&Geometry, &[f32])], ys: &mut [f32]) {
+    let Some(row) = levels.first().map(|(geometry, _)| geometry.output_row()) else { return };
+    ys.par_chunks_mut(ROWS * row).enumerate().for_each(|(task, block)| {
+        for (i, (geometry, xs)) in levels.iter().enumerate() {
+            let first = task * ROWS;
+            vectorize(|| {
+                if i == 0 {
+                    forward_rows::<false>(geometry, xs, first, block);
+                } else {
+                    forward_rows::<true>(geometry, xs, first, block);
+                }
+            });
+        }
+    });
+}
+
+/// The output rows from `first` on, counted over all maps.
+#[inline(always)]
+fn forward_rows<const ADD: bool>(g: &Geometry, xs: &[f32], first: usize, ys: &mut [f32]) {
+    let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
+    // The two neighbours of an output row differ in parity, which says where each is held.
+    let mut held = [usize::MAX; 2];
+    let mut wide = [const { Vec::new() }; 2];
+    for (i, y) in ys.chunks_exact_mut(g.output_row()).enumerate() {
+        let (map, tap) = ((first + i) / oh, g.vertical.taps[(first + i) % oh]);
+        let (low, high) = (map * h + tap.low, map * h + tap.high);
+        if g.horizontal.is_identity() {
+            lerp::<ADD>(&xs[low * row..][..row], &xs[high * row..][..row], tap.fraction, y);
+            continue;
+        }
+        for source in [low, high] {
+            let slot = source % 2;
+            if held[slot] != source {
+                wide[slot].resize(y.len(), 0f32);
+                widen(g, &xs[source * row..][..row], &mut wide[slot]);
+                held[slot] = source;
+            }
+        }
+        lerp::<ADD>(&wide[low % 2], &wide[high % 2], tap.fraction, y);
+    }
+}
+
+#[inline(always)]
+fn lerp<const ADD: bool>(low: &[f32], high: &[f32], fraction: f32, ys: &mut [f32]) {
+    let rest = 1.0 - fraction;
+    for ((y, l), h) in ys.iter_mut().zip(low).zip(high) {
+        let value = l * rest + h * fraction;
+        *y = if ADD { *y + value } else { value };
+    }
+}
+
+#[inline(always)]
+fn widen(g: &Geometry, xs: &[f32], ys: &mut [f32]) {
+    let c = g.inner;
+    if c == 1 {
+        for (y, tap) in ys.iter_mut().zip(&g.horizontal.taps) {
+            *y = xs[tap.low] * (1.0 - tap.fraction) + xs[tap.high] * tap.fraction;
+        }
+    } else {
+        for (y, tap) in ys.chunks_exact_mut(c).zip(&g.horizontal.taps) {
+            lerp::<false>(&xs[tap.low * c..][..c], &xs[tap.high * c..][..c], tap.fraction, y);
+        }
+    }
+}
+
+/// Writes what the output's gradient `gs` gives the source to `dxs`.
+pub(super) fn backward(g: &Geometry, gs: &[f32], dxs: &mut [f32]) {
+    dxs.par_chunks_mut(ROWS * g.source_row()).enumerate().for_each(|(task, block)| {
+        vectorize(|| backward_rows(g, gs, task * ROWS, block));
+    });
+}
+
+/// The source rows from `first` on, counted over all maps.
+#[inline(always)]
+fn backward_rows(g: &Geometry, gs: &[f32], first: usize, dxs: &mut [f32]) {
+    let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
+    let mut wide = vec![0f32; row];
+    for (i, dx) in dxs.chunks_exact_mut(g.source_row()).enumerate() {
+        let (map, source) = ((first + i) / h, (first + i) % h);
+        wide.fill(0.0);
+        for y in g.vertical.touched_by(source) {
+            let weight = g.vertical.taps[y].weight(source);
+            for (sum, g) in wide.iter_mut().zip(&gs[(map * oh + y) * row..][..row]) {
+                *sum += weight * g;
+            }
+        }
+        if g.horizontal.is_identity() {
+            dx.copy_from_slice(&wide);
+        } else {
+            narrow(g, &wide, dx);
+        }
+    }
+}
+
+#[inline(always)]
+fn narrow(g: &Geometry, wide: &[f32], dxs: &mut [f32]) {
+    let c = g.inner;
+    dxs.fill(0.0);
+    for (gs, tap) in wide.chunks_exact(c).zip(&g.horizontal.taps) {
+        for (dx, g) in dxs[tap.low * c..][..c].iter_mut().zip(gs) {
+            *dx += (1.0 - tap.fraction) * g;
+        }
+        for (dx, g) in dxs[tap.high * c..][..c].iter_mut().zip(gs) {
+            *dx += tap.fraction * g;
+        }
+    }
+}

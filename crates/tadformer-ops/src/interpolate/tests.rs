@@ -1,0 +1,131 @@
+use super::*;
+use crate::testing::{assert_close, gradcheck, named_tensor};
+use candle_core::{Device, Var};
+
+/// The resize of planes straight from its definition, in `f64`.
+fn by_definition(xs: &Tensor, (oh, ow): (usize, usize)) -> Tensor {
+    let (b, c, h, w) = xs.dims4().unwrap();
+    let values: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
+    let at = |o: usize, from: usize, to: usize| {
+        let at = ((o as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+        (at.floor() as usize, (at.floor() as usize + 1).min(from - 1), at - at.floor())
+    };
+    let mut out = Vec::new();
+    for plane in values.chunks_exact(h * w) {
+        let point = |y: usize, x: usize| f64::from(plane[y * w + x]);
+        for y in 0..oh {
+            let (y0, y1, fy) = at(y, h, oh);
+            for x in 0..ow {
+                let (x0, x1, fx) = at(x, w, ow);
+                let top = point(y0, x0) * (1.0 - fx) + point(y0, x1) * fx;
+                let bottom = point(y1, x0) * (1.0 - fx) + point(y1, x1) * fx;
+                out.push((top * (1.0 - fy) + bottom * fy) as f32);
+            }
+        }
+    }
+    Tensor::from_vec(out, (b, c, oh, ow), &Device::Cpu).unwrap()
+}
+
+fn to_tokens(planes: &Tensor) -> Tensor {
+    planes.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
+}
+
+const CASES: [((usize, usize), (usize, usize)); 9] = [
+    ((1, 1), (5, 3)),
+    ((4, 5), (13, 9)),
+    ((7, 3), (7, 11)),
+    ((3, 7), (20, 7)),
+    ((9, 8), (4, 3)),
+    ((37, 2), (5, 64)),
+    ((8, 8), (32, 32)),
+    ((2, 5), (1, 1)),
+    ((6, 6), (6, 6)),
+];
+
+#[test]
+fn both_layouts_match_the_definition() {
+    for (grid, size) in CASES {
+        let xs = named_tensor("xs", (2, 3, grid.0, grid.1), 0.0, 1.0).unwrap();
+        let expected = by_definition(&xs, size);
+        let what = format!("{grid:?} to {size:?}");
+        assert_close(&what, &interpolate_planes(&xs, size).unwrap(), &expected, 1e-6);
+        let tokens = interpolate_tokens(&to_tokens(&xs), size).unwrap();
+        assert_close(&what, &tokens, &to_tokens(&expected), 1e-6);
+        // A strided input is read through its layout.
+        let strided = xs.permute((0, 2, 3, 1)).unwrap();
+        assert_close(&what, &interpolate_tokens(&strided, size).unwrap(), &to_tokens(&expected), 1e-6);
+    }
+}
+
+#[test]
+fn the_gradient_is_that_of_the_differences() {
+    for (grid, size) in CASES {
+        let what = format!("{grid:?} to {size:?}");
+        let planes = named_tensor("xs", (2, 2, grid.0, grid.1), 0.0, 1.0).unwrap();
+        gradcheck(&what, std::slice::from_ref(&planes), 1e-2, |i| interpolate_planes(&i[0], size));
+        gradcheck(&what, &[to_tokens(&planes)], 1e-2, |i| interpolate_tokens(&i[0], size));
+    }
+}
+
+#[test]
+fn a_sum_is_the_sum_of_its_levels() {
+    let size = (9, 11);
+    let levels: Vec<Tensor> = [(9, 11), (5, 6), (3, 3), (1, 2)]
+        .iter()
+        .map(|&(h, w)| named_tensor(&format!("level {h}"), (2, h, w, 5), 0.0, 1.0).unwrap())
+        .collect();
+    let sum = |levels: &[Tensor]| interpolate_tokens_sum(&levels.iter().collect::<Vec<_>>(), size);
+    let expected = levels[1..]
+        .iter()
+        .fold(levels[0].clone(), |sum, level| (sum + interpolate_tokens(level, size).unwrap()).unwrap());
+    assert_close("sum", &sum(&levels).unwrap(), &expected, 1e-6);
+    gradcheck("sum", &levels, 1e-2, sum);
+}
+
+#[test]
+fn gradients_add_up_to_what_came_in() {
+    // Each output is a mean of source points, so a gradient of ones is passed on whole.
+    let xs = Var::from_tensor(&named_tensor("xs", (1, 2, 5, 7), 0.0, 1.0).unwrap()).unwrap();
+    let grads = interpolate_planes(&xs, (17, 33)).unwrap().sum_all().unwrap().backward().unwrap();
+    let total = grads.get(&xs).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!((total - 2.0 * 17.0 * 33.0).abs() < 0.01, "{total}");
+}
+
+#[test]
+fn the_same_size_is_the_same_tensor() {
+    let xs = named_tensor("xs", (1, 4, 5, 3), 0.0, 1.0).unwrap();
+    assert_eq!(interpolate_tokens(&xs, (4, 5)).unwrap().id(), xs.id());
+    assert_eq!(interpolate_planes(&xs, (5, 3)).unwrap().id(), xs.id());
+}
+
+#[test]
+fn empty_sides_and_unequal_levels_are_named() {
+    let xs = named_tensor("xs", (1, 4, 5, 3), 0.0, 1.0).unwrap();
+    let message = interpolate_tokens(&xs, (0, 5)).unwrap_err().to_string();
+    assert!(message.contains("[1, 4, 5, 3]") && message.contains("0×5"), "{message}");
+    let empty = Tensor::zeros((1, 0, 5, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert!(interpolate_planes(&empty, (2, 2)).is_err());
+    let wider = named_tensor("xs", (1, 2, 2, 4), 0.0, 1.0).unwrap();
+    let message = interpolate_tokens_sum(&[&xs, &wider], (4, 5)).unwrap_err().to_string();
+    assert!(message.contains("[1, 2, 2, 4]"), "{message}");
+    assert!(interpolate_tokens_sum(&[], (4, 5)).is_err());
+    assert!(interpolate_tokens(&xs, (usize::MAX / 2, 5)).is_err());
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let xs = Var::from_tensor(&named_tensor("xs", (2, 19, 23, 9), 0.0, 1.0).unwrap()).unwrap();
+            let ys = interpolate_tokens(&xs, (61, 47)).unwrap();
+            let grads = ys.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            let bits = |t: &Tensor| {
+                let values: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
+                values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            (bits(&ys), bits(grads.get(&xs).unwrap()))
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
