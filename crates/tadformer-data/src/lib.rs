@@ -7,10 +7,14 @@ mod error;
 pub mod format;
 mod descriptor;
 pub mod dataset;
+mod transforms;
 
 pub use dataset::Dataset;
 pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
 pub use error::{Error, Result};
 pub use raster::Raster;
 pub use sample::Sample;
+pub use transforms::{
+    Augmentation, Draw, IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Pipeline, Scale, denormalize, normalize,
+};
 pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};
