@@ -43,7 +43,7 @@ impl Linear {
     }
 }
 
-/// `y = x Wᵀ + b` with gradients for all three (`torch.nn.functional.linear`).
+/// `y = x Wᵀ + b` with a gradient for each of the three that a variable leads to (`torch.nn.functional.linear`).
 ///
 /// Kept for the backward: `x`, `W`.
 ///
@@ -60,23 +60,21 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     let ys = product("linear", &xs, &weight, bias)?;
     let mut inputs = vec![&xs, &weight];
     inputs.extend(bias);
-    let (has_bias, wants_x) = (bias.is_some(), xs.track_op());
+    let (has_bias, wants_x, wants_weight) = (bias.is_some(), xs.track_op(), weight.track_op());
     let (kept_xs, kept_weight) = (xs.clone(), weight.clone());
     record_one("linear", &inputs, ys, move |grad| {
         let grad = grad.contiguous()?;
         let (g, x) = (read("linear", &grad)?, read("linear", &kept_xs)?);
         let rows = g.len() / out_dim;
         let grad_xs = if wants_x { Some(input_gradient("linear", &grad, &kept_weight)?) } else { None };
-        let mut grad_weight = vec![0f32; out_dim * in_dim];
-        matmul(
-            &mut grad_weight,
-            false,
-            1.0,
-            Matrix::new(&g, rows, out_dim).t(),
-            Matrix::new(&x, rows, in_dim),
-        );
-        let grad_weight = Tensor::from_vec(grad_weight, (out_dim, in_dim), grad.device())?;
-        let mut grads = vec![grad_xs, Some(grad_weight)];
+        let grad_weight = if wants_weight {
+            let mut dw = vec![0f32; out_dim * in_dim];
+            matmul(&mut dw, false, 1.0, Matrix::new(&g, rows, out_dim).t(), Matrix::new(&x, rows, in_dim));
+            Some(Tensor::from_vec(dw, (out_dim, in_dim), grad.device())?)
+        } else {
+            None
+        };
+        let mut grads = vec![grad_xs, grad_weight];
         if has_bias {
             grads.push(Some(Tensor::from_vec(column_sums(&g, out_dim), out_dim, grad.device())?));
         }

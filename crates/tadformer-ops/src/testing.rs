@@ -1,10 +1,14 @@
 //! Checks that every operation and layer goes through: closeness with the worst element named, gradients against finite
 //! differences, and golden files.
 
+mod golden_file;
+
 use crate::rng::{fnv1a, mix};
 use crate::{Entry, Init, Params, Role, Source};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+pub use golden_file::GoldenFile;
 
 /// Fails unless every element of `found` is within `tolerance · max(|expected|, floor 1e-3)` of `expected`.
 ///
