@@ -8,6 +8,8 @@ pub mod format;
 mod descriptor;
 pub mod dataset;
 mod transforms;
+mod sampler;
+mod loader;
 
 pub use dataset::Dataset;
 pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
@@ -17,4 +19,6 @@ pub use sample::Sample;
 pub use transforms::{
     Augmentation, Draw, IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Pipeline, Scale, denormalize, normalize,
 };
+pub use sampler::{Position, Sampler, Sampling};
+pub use loader::{Batch, Epoch, Loader};
 pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};
