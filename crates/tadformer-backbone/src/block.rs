@@ -1,0 +1,184 @@
+//! One Swin block: attention within windows, then an MLP, each with a residual; and the task streams beside it.
+
+use crate::attention::WindowAttention;
+use crate::mlp::{Mlp, MlpTrace};
+use crate::task_streams::{TaskOutput, TaskStreams};
+use crate::{SwinConfig, Tuning};
+use candle_core::{Result, Tensor};
+use tadformer_ops::{Attended, LayerNorm, Mode, Params, Windows, drop_path_factors, residual};
+use tadformer_peft::Trace;
+
+/// Where a block stands in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Stage, from 0.
+    pub stage: usize,
+    /// Block within the stage, from 0.
+    pub block: usize,
+}
+
+impl Position {
+    fn is_last_of_stage(self, config: &SwinConfig) -> bool {
+        self.block + 1 == config.depths[self.stage]
+    }
+
+    /// Probability of dropping this block's residual branches: from 0 at the first block to the configured rate.
+    fn drop_path_rate(self, config: &SwinConfig) -> f64 {
+        let before: usize = config.depths[..self.stage].iter().sum();
+        let total: usize = config.depths.iter().sum();
+        config.drop_path_rate * (before + self.block) as f64 / (total - 1).max(1) as f64
+    }
+}
+
+/// A pre-norm Swin block; state-dict names `norm1`, `attn`, `norm2`, `mlp`.
+///
+/// What sits at its linears is decided when it is built. If they are task-adapting, the shared stream runs as in any
+/// block and leaves a trace, from which the task streams are computed.
+#[derive(Debug, Clone)]
+pub struct SwinBlock {
+    norm1: LayerNorm,
+    attn: WindowAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    tasks: Option<TaskStreams>,
+    shifted: bool,
+    window: usize,
+    drop_path: f64,
+    ends_prompts: bool,
+}
+
+/// What a block gives.
+#[derive(Debug, Clone)]
+pub struct BlockOutput {
+    /// The shared stream, `(b, h, w, c)`.
+    pub xs: Tensor,
+    /// The prompts for the next block, `(b, t, c)`.
+    pub prompts: Option<Tensor>,
+    /// Raw scores of prompts and tokens, `(b, h, w, t, heads)`.
+    pub scores: Option<Tensor>,
+    /// The task streams of a task-adapting block.
+    pub tasks: Option<TaskOutput>,
+}
+
+impl SwinBlock {
+    /// The block at `position` of the network of `config`.
+    ///
+    /// # Errors
+    /// A loaded value of another shape, or a tuning that does not fit.
+    pub fn new(config: &SwinConfig, tuning: &Tuning, position: Position, params: &Params) -> Result<Self> {
+        let (dim, heads) = (config.dim(position.stage), config.num_heads[position.stage]);
+        let window = config.stage_window(position.stage);
+        let last_of_stage = position.is_last_of_stage(config);
+        let (qkv, others) = tuning.sites(last_of_stage);
+        let norm1 = LayerNorm::new(dim, &params.pp("norm1"))?;
+        let attn = WindowAttention::new(dim, heads, window, (qkv, others), &params.pp("attn"))?;
+        let tasks = match tuning.adaptation() {
+            Some(adaptation) => {
+                // Every block owns a prompt LayerNorm, as the published model does; only the last of a stage uses it.
+                let prompt_layernorm = LayerNorm::new(dim, &params.pp("attn.proj.prompt_layernorm"))?;
+                last_of_stage.then(|| TaskStreams::new(adaptation, prompt_layernorm))
+            }
+            None => None,
+        };
+        Ok(Self {
+            norm1,
+            attn,
+            norm2: LayerNorm::new(dim, &params.pp("norm2"))?,
+            mlp: Mlp::new(dim, dim * config.mlp_ratio, others, &params.pp("mlp"))?,
+            tasks,
+            shifted: position.block % 2 == 1,
+            window,
+            drop_path: position.drop_path_rate(config),
+            ends_prompts: last_of_stage && position.stage == 3,
+        })
+    }
+
+    /// `(b, h, w, c)` tokens and `(b, t, c)` prompts, of any grid.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, xs: &Tensor, prompts: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<BlockOutput> {
+        let (_, h, w, _) = xs.dims4()?;
+        let windows = self.windows(h, w)?;
+        let normed_prompts = prompts.map(|prompts| self.norm1.forward(prompts)).transpose()?;
+        let attended = self.attn.attend(&self.norm1.forward(xs)?, normed_prompts.as_ref(), &windows, mode)?;
+
+        let (attention, proj) = self.attn.proj().forward(&attended.context, mode)?;
+        let middle = self.add(xs, &attention, mode)?;
+        let (perceptron, mlp) = self.mlp.forward(&self.norm2.forward(&middle)?, mode)?;
+        let output = self.add(&middle, &perceptron, mode)?;
+
+        let next_prompts = self.next_prompts(prompts, &attended, mode)?;
+        let tasks = self.task_streams(xs, &attended, proj, mlp, &windows, mode)?;
+        Ok(BlockOutput { xs: output, prompts: next_prompts, scores: attended.scores, tasks })
+    }
+
+    /// The cut of an `h × w` grid: a grid no larger than the window is one window, without a shift.
+    fn windows(&self, h: usize, w: usize) -> Result<Windows> {
+        let smaller = h.min(w);
+        if smaller <= self.window {
+            Windows::new(h, w, smaller, 0)
+        } else {
+            Windows::new(h, w, self.window, if self.shifted { self.window / 2 } else { 0 })
+        }
+    }
+
+    /// `shortcut + drop_path(branch)`.
+    fn add(&self, shortcut: &Tensor, branch: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+        let factors = match mode {
+            Mode::Train(rng) if self.drop_path > 0.0 => {
+                Some(drop_path_factors(branch.dim(0)?, self.drop_path, rng)?)
+            }
+            _ => None,
+        };
+        residual(shortcut, branch, factors)
+    }
+
+    /// `p + drop_path(mlp(norm2(p_attn)))`, where `p_attn` is the projected attention output, averaged over the windows.
+    /// The projection is linear, so it follows the average.
+    fn next_prompts(
+        &self,
+        prompts: Option<&Tensor>,
+        attended: &Attended,
+        mode: &mut Mode<'_>,
+    ) -> Result<Option<Tensor>> {
+        let (Some(prompts), Some(averaged)) = (prompts, &attended.prompts) else {
+            return Ok(None);
+        };
+        let (projected, _) = self.attn.proj().forward(averaged, mode)?;
+        if self.ends_prompts {
+            return Ok(Some(projected));
+        }
+        let (branch, _) = self.mlp.forward(&self.norm2.forward(&projected)?, mode)?;
+        Ok(Some(self.add(prompts, &branch, mode)?))
+    }
+
+    fn task_streams(
+        &self,
+        shortcut: &Tensor,
+        attended: &Attended,
+        proj: Option<Trace>,
+        mlp: MlpTrace,
+        windows: &Windows,
+        mode: &mut Mode<'_>,
+    ) -> Result<Option<TaskOutput>> {
+        let (Some(tasks), Some(scores)) = (&self.tasks, &attended.scores) else {
+            return Ok(None);
+        };
+        let sites = [self.attn.proj(), &self.mlp.fc1, &self.mlp.fc2].map(|site| site.task_adapting());
+        let ([Some(proj_site), Some(fc1_site), Some(fc2_site)], Some(proj), Some(fc1), Some(fc2)) =
+            (sites, proj, mlp.fc1, mlp.fc2)
+        else {
+            return Ok(None);
+        };
+        let (_, h, w, _) = shortcut.dims4()?;
+        let conditioned = tasks.condition(scores, &proj.dropped)?;
+        let attention = proj_site.forward_tasks(&conditioned.us, &proj.frozen, windows)?;
+        let middle = self.add(shortcut, &attention, mode)?;
+        let whole = Windows::whole(h, w)?;
+        let hidden = fc1_site.forward_tasks(&self.norm2.forward(&middle)?, &fc1.frozen, &whole)?;
+        let perceptron = fc2_site.forward_tasks(&tadformer_ops::gelu(&hidden)?, &fc2.frozen, &whole)?;
+        let xs = self.add(&middle, &perceptron, mode)?;
+        Ok(Some(TaskOutput { xs, skip: conditioned.skip }))
+    }
+}

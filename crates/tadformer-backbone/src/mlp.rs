@@ -1,0 +1,46 @@
+//! The two-layer perceptron of a block.
+
+use candle_core::{Result, Tensor};
+use tadformer_ops::{Mode, Params, gelu};
+use tadformer_peft::{Site, SiteKind, Trace};
+
+/// `fc2(GELU(fc1(x)))`; state-dict names `fc1`, `fc2`.
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    /// Into the hidden channels.
+    pub(crate) fc1: Site,
+    /// Out of the hidden channels.
+    pub(crate) fc2: Site,
+}
+
+/// What the sites of an MLP leave for the tasks' streams.
+#[derive(Debug, Clone)]
+pub struct MlpTrace {
+    /// Trace of `fc1`.
+    pub fc1: Option<Trace>,
+    /// Trace of `fc2`.
+    pub fc2: Option<Trace>,
+}
+
+impl Mlp {
+    /// From `dim` channels through `hidden` and back.
+    ///
+    /// # Errors
+    /// A loaded value of another shape, or sites that do not fit.
+    pub fn new(dim: usize, hidden: usize, kind: SiteKind, params: &Params) -> Result<Self> {
+        Ok(Self {
+            fc1: Site::new(dim, hidden, kind, &params.pp("fc1"))?,
+            fc2: Site::new(hidden, dim, kind, &params.pp("fc2"))?,
+        })
+    }
+
+    /// `(…, c)` to the same shape.
+    ///
+    /// # Errors
+    /// A last dimension other than `c`.
+    pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, MlpTrace)> {
+        let (hidden, fc1) = self.fc1.forward(xs, mode)?;
+        let (ys, fc2) = self.fc2.forward(&gelu(&hidden)?, mode)?;
+        Ok((ys, MlpTrace { fc1, fc2 }))
+    }
+}
