@@ -246,7 +246,12 @@ impl Descriptor {
         Err(Error::decode(origin, "data set descriptor", problems.join("; ")))
     }
 
-    /// What it labels, in its own order.
+    /// The tasks that it labels, in its own order.
+    pub fn task_list(&self) -> Vec<Task> {
+        self.tasks.iter().filter_map(|described| Task::from_name(&described.task)).collect()
+    }
+
+    /// What it labels, in its own order, with classes and colours.
     pub fn task_specs(&self) -> Vec<TaskSpec> {
         self.tasks.iter().filter_map(TaskDescriptor::spec).collect()
     }

@@ -14,9 +14,11 @@ use tadformer_data::{
 struct Made {
     tasks: Vec<TaskSpec>,
     len: usize,
-    fault: fn(usize) -> Fault,
+    fault: When,
     loads: AtomicUsize,
 }
+
+type When = fn(usize) -> Fault;
 
 enum Fault {
     None,
@@ -149,7 +151,7 @@ fn batches_have_the_documented_shapes_and_order() {
 #[test]
 fn an_error_names_its_sample_and_the_next_batches_follow() {
     for workers in [0, 1, 4] {
-        let faults: [(fn(usize) -> Fault, [&str; 2]); 3] = [
+        let faults: [(When, [&str; 2]); 3] = [
             (|i| if i == 7 { Fault::Missing } else { Fault::None }, ["`0007`", "labels/0007.png"]),
             (|i| if i == 7 { Fault::Panic } else { Fault::None }, ["`0007`", "the reader is broken"]),
             (|i| if i == 7 { Fault::OddShape } else { Fault::None }, ["`0007`", "shape"]),

@@ -168,13 +168,8 @@ impl FolderDataset {
         Ok(picture::read(&path, Orientation::AsStored)?.to_raster())
     }
 
-    /// A reader of the labels that belong to a picture of `size`.
-    pub(super) fn label_reader(size: (usize, usize)) -> LabelReader {
-        LabelReader { size, regions: None }
-    }
-
     /// Reads one label map of the sample at `index`; `None` if it has none and need not have one.
-    pub(super) fn load_label(
+    pub(crate) fn load_label(
         &self,
         index: usize,
         task: usize,
@@ -197,13 +192,13 @@ impl FolderDataset {
         };
         let file = LabelFile { path: &path, task: spec.task, classes: spec.classes.len() };
         let map = reader.read(file, &source.encoding, companion.as_deref())?;
-        if (map.height, map.width) == reader.size {
+        let (height, width) = reader.size().unwrap_or((map.height, map.width));
+        if (map.height, map.width) == (height, width) {
             return Ok(Some(map));
         }
         if label.resize {
-            return Ok(Some(resize_nearest(&map, reader.size)));
+            return Ok(Some(resize_nearest(&map, (height, width))));
         }
-        let (height, width) = reader.size;
         Err(file.wrong(format!(
             "{} rows by {} columns, the picture has {height} by {width}; they must agree, or the descriptor must say \
              `resize = true` for this task",
@@ -273,7 +268,7 @@ impl Dataset for FolderDataset {
 
     fn load(&self, index: usize) -> Result<Sample> {
         let image = self.load_image(index)?;
-        let mut reader = Self::label_reader((image.height, image.width));
+        let mut reader = LabelReader::new(Some((image.height, image.width)));
         let mut labels = Vec::with_capacity(self.specs.len());
         for (at, spec) in self.specs.iter().enumerate() {
             let map = self.load_label(index, at, &mut reader)?.unwrap_or_else(|| {

@@ -11,11 +11,11 @@ use crate::{Error, IGNORE, Raster, Result, Task};
 
 /// The label files of one sample being read; remembers what two tasks share.
 #[derive(Debug)]
-pub(super) struct LabelReader {
-    /// Rows and columns of the picture.
-    pub(super) size: (usize, usize),
+pub(crate) struct LabelReader {
+    /// Rows and columns of the picture, if it could be read.
+    size: Option<(usize, usize)>,
     /// The last region map read: PASCAL-Context's edges and normals both need it.
-    pub(super) regions: Option<pascal_context::Regions>,
+    regions: Option<pascal_context::Regions>,
 }
 
 /// One label file and what is known of it.
@@ -49,6 +49,16 @@ impl LabelFile<'_> {
 }
 
 impl LabelReader {
+    /// A reader of the labels of a picture of `size`; without a size, of one that could not be read.
+    pub(crate) fn new(size: Option<(usize, usize)>) -> Self {
+        Self { size, regions: None }
+    }
+
+    /// Rows and columns that a label map must have, if they are known.
+    pub(super) fn size(&self) -> Option<(usize, usize)> {
+        self.size
+    }
+
     /// Reads `file`, encoded as `encoding` says; some encodings need a second file, the companion.
     pub(super) fn read(
         &mut self,

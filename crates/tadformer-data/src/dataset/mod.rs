@@ -4,7 +4,7 @@ pub(crate) mod pattern;
 pub(crate) mod split;
 mod listing;
 mod thin;
-mod label;
+pub(crate) mod label;
 mod pascal_context;
 mod cityscapes;
 mod folder;

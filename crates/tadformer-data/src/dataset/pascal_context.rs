@@ -39,14 +39,15 @@ const PARTS: [(&str, u8); 24] = [
     ("rfoot", 6),
 ];
 
-/// The parts of all people in a picture of `size`: 0 background, then as [`PARTS`] numbers them.
+/// The parts of all people in a picture of `size` (without it, of the objects' own size): 0 background, then as [`PARTS`] numbers them.
 ///
 /// Later objects and parts lie over earlier ones. A person without parts leaves nothing.
-pub(super) fn human_parts(file: LabelFile<'_>, size: (usize, usize)) -> Result<Raster> {
+pub(super) fn human_parts(file: LabelFile<'_>, size: Option<(usize, usize)>) -> Result<Raster> {
     let document = Document::read(file.path)?;
     let decode = |reason| Error::decode(file.path, "MATLAB 5", reason);
     let anno = document.variable("anno").map_err(decode)?;
     let objects = anno.as_struct().and_then(|anno| anno.get(0, "objects"));
+    let size = size.or_else(|| first_mask_size(objects?)).unwrap_or_default();
     let (height, width) = size;
     // Masks come columns first; they are merged so and turned once at the end.
     let mut merged = vec![0; height * width];
@@ -67,6 +68,14 @@ pub(super) fn human_parts(file: LabelFile<'_>, size: (usize, usize)) -> Result<R
     Ok(rows_first(&merged, height, width, f32::from))
 }
 
+/// Rows and columns of the first object.
+fn first_mask_size(objects: &Value<'_>) -> Option<(usize, usize)> {
+    match objects.as_struct()?.get(0, "mask")?.as_numeric()?.dims.as_slice() {
+        &[height, width] => Some((height, width)),
+        _ => None,
+    }
+}
+
 fn merge_object(
     file: LabelFile<'_>,
     objects: &StructArray<'_>,
@@ -74,6 +83,9 @@ fn merge_object(
     size: (usize, usize),
     merged: &mut [u8],
 ) -> Result<()> {
+    if let Some(mask) = objects.get(k, "mask").and_then(Value::as_numeric).filter(|mask| !mask.is_empty()) {
+        check_size(file, &mask.dims, size, || format!("object {k}"))?;
+    }
     let class = objects.get(k, "class_ind").and_then(Value::as_scalar);
     let class = class.ok_or_else(|| file.wrong(format!("object {k} has no number in `class_ind`")))?;
     if class != PERSON {
@@ -95,12 +107,7 @@ fn merge_object(
         let mask = parts.get(j, "mask").and_then(Value::as_numeric);
         let mask =
             mask.ok_or_else(|| file.wrong(format!("part `{name}` of object {k} has no numeric `mask`")))?;
-        if mask.dims != [size.0, size.1] {
-            let (found, (height, width)) = (&mask.dims, size);
-            return Err(file.wrong(format!(
-                "the mask of part `{name}` has size {found:?}, the picture is {height} rows by {width} columns"
-            )));
-        }
+        check_size(file, &mask.dims, size, || format!("part `{name}` of object {k}"))?;
         match mask.as_bytes() {
             Some(bytes) => paint(bytes, class, merged),
             None => {
@@ -113,6 +120,22 @@ fn merge_object(
         }
     }
     Ok(())
+}
+
+/// Masks are as large as the picture.
+fn check_size(
+    file: LabelFile<'_>,
+    found: &[usize],
+    (height, width): (usize, usize),
+    what: impl Fn() -> String,
+) -> Result<()> {
+    if found == [height, width] {
+        return Ok(());
+    }
+    Err(file.wrong(format!(
+        "the mask of {} has size {found:?}, the picture is {height} rows by {width} columns",
+        what()
+    )))
 }
 
 /// Writes `class` where `mask` is not zero. Masks are mostly empty, so eight pixels are tested at once.

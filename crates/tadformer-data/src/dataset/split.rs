@@ -63,7 +63,7 @@ fn parse_list(text: &str) -> std::result::Result<Vec<String>, String> {
         match check_id(id) {
             Err(reason) => problems.push(format!("line {}: {reason}", number + 1)),
             Ok(()) if !seen.insert(id) => {
-                problems.push(format!("line {}: `{id}` stands there twice", number + 1))
+                problems.push(format!("line {}: `{id}` stands there twice", number + 1));
             }
             Ok(()) => ids.push(id.to_owned()),
         }

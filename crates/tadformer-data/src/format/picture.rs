@@ -163,7 +163,7 @@ fn check_jpeg(bytes: &[u8]) -> Decoded<()> {
     let mut scans = 0;
     loop {
         // To the next marker: 0xff, not followed by a stuffed zero, another 0xff or a restart mark.
-        let Some(&[_, marker]) = bytes.get(at..at + 2).and_then(|pair| pair.as_array::<2>()) else {
+        let Some(&[_, marker]) = bytes.get(at..).and_then(|rest| rest.first_chunk::<2>()) else {
             return Err(if scans == 0 {
                 "the file is cut short before the first scan; copy it again".into()
             } else {
@@ -190,8 +190,7 @@ fn check_jpeg(bytes: &[u8]) -> Decoded<()> {
                         return Err(format!("more than {MAX_SCANS} scans"));
                     }
                 }
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4).and_then(|pair| pair.as_array::<2>())
-                else {
+                let Some(&[high, low]) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk::<2>()) else {
                     at = bytes.len();
                     continue;
                 };

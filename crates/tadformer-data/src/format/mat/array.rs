@@ -296,17 +296,18 @@ impl<'l> Reader<'l> {
         let class = flags & 0xff;
         let logical = flags & 0x0200 != 0;
         match class {
-            3 => return Ok((String::new(), Value::Skipped("object"))),
-            5 => return Ok((String::new(), Value::Skipped("sparse"))),
-            16 => return Ok((String::new(), Value::Skipped("function handle"))),
+            // The one kind without dimensions and a name at their usual places.
             17 => return Ok((String::new(), Value::Skipped("opaque"))),
-            1 | 2 | 4 | 6..=15 => {}
+            1..=16 => {}
             other => return Err(format!("array class {other} does not exist")),
         }
         let dims = self.dims(cursor.next_inner("dimensions")?)?;
         let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or("dimensions overflow")?;
         let name = ascii(cursor.next_inner("array name")?.payload);
         let value = match class {
+            3 => Value::Skipped("object"),
+            5 => Value::Skipped("sparse"),
+            16 => Value::Skipped("function handle"),
             1 => {
                 let values = self.nested(&mut cursor, count, depth)?;
                 Value::Cell(CellArray { dims, values })
