@@ -10,6 +10,7 @@ pub mod dataset;
 mod transforms;
 mod sampler;
 mod loader;
+mod cache;
 
 pub use dataset::Dataset;
 pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
@@ -21,4 +22,5 @@ pub use transforms::{
 };
 pub use sampler::{Position, Sampler, Sampling};
 pub use loader::{Batch, Epoch, Loader};
+pub use cache::CachedDataset;
 pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};
