@@ -1,0 +1,332 @@
+//! Files that were made to harm a reader: each is refused with its reason, and in little memory.
+//!
+//! This binary counts what it allocates; its cases run one after the other, so that each has its own peak.
+
+mod torch_file;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tadformer_weights::{Checkpoint, StateDict};
+use torch_file::{Entry, Pickle, zip};
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller keeps the promises of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the promises of `dealloc`.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const MIB: usize = 1 << 20;
+
+/// Runs `read` alone; returns its result and the most memory it held at once.
+fn measured<T>(read: impl FnOnce() -> T) -> (T, usize) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let before = NOW.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = read();
+    (result, PEAK.load(Relaxed) - before)
+}
+
+/// Reads a file that must be refused with `reason`, in less than 64 MiB beside the file itself.
+fn check_refused(file: Vec<u8>, reason: &str) {
+    let length = file.len();
+    let (result, peak) = measured(|| StateDict::from_bytes(Path::new("evil.pth"), file));
+    let message = result.expect_err(reason).to_string();
+    assert!(message.contains(reason), "expected `{reason}` in: {message}");
+    assert!(message.contains("evil.pth"), "{message}");
+    assert!(peak < 64 * MIB, "{peak} bytes for a file of {length}: {message}");
+}
+
+/// A ZIP checkpoint of this pickle and one storage `0` of four bytes.
+fn checkpoint(pickle: Pickle) -> Vec<u8> {
+    zip(&[Entry::stored("x/data.pkl", &pickle.end()), Entry::stored("x/data/0", &[0; 4])])
+}
+
+/// A dict with one tensor `w`, whose arguments `arguments` pushes.
+fn with_tensor(arguments: impl FnOnce(Pickle) -> Pickle) -> Vec<u8> {
+    let pickle = Pickle::new(2).dict().text("w").global("torch._utils", "_rebuild_tensor_v2").mark();
+    checkpoint(arguments(pickle).tuple().reduce().set_item())
+}
+
+/// `storage, offset, size, stride, requires_grad, hooks` for one element of storage `0`, with this shape and stride.
+fn shaped(shape: &[i32], strides: &[i32]) -> Vec<u8> {
+    with_tensor(|p| p.storage("FloatStorage", "0", 1).int(0).ints(shape).ints(strides).none().none())
+}
+
+#[test]
+fn the_same_writer_makes_files_that_are_read() {
+    let dict = StateDict::from_bytes(Path::new("good.pth"), shaped(&[1], &[1])).unwrap();
+    assert_eq!(dict.get("w").unwrap().to_f32(), [0.0]);
+}
+
+#[test]
+fn code_is_refused_and_not_run() {
+    let witness = std::env::temp_dir().join(format!("pickle-ran-{}", std::process::id()));
+    let command = format!("touch {}", witness.display());
+    for (module, name) in [("os", "system"), ("posix", "system"), ("builtins", "eval"), ("subprocess", "Popen"), ("__builtin__", "exec"), ("runpy", "_run_code"), ("os.path", "join")] {
+        for protocol in [2, 4] {
+            let pickle = Pickle::new(protocol).dict().text("w").global(module, name).text(&command).tuple1().reduce().set_item();
+            check_refused(checkpoint(pickle), &format!("it asks to call `{module}.{name}`"));
+        }
+    }
+    assert!(!witness.exists());
+}
+
+#[test]
+fn an_unknown_class_stays_an_unmade_object() {
+    let pickle = Pickle::new(2).dict().text("x").global("mylib.models", "Model").empty_tuple().new_object().dict().build().set_item();
+    let file = checkpoint(pickle);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.pth");
+    std::fs::write(&path, &file).unwrap();
+    let read = Checkpoint::read(&path).unwrap();
+    let object = read.root().get("x").unwrap();
+    assert_eq!(object.class(), Some(("mylib.models", "Model")));
+    assert!(object.state().is_some());
+    check_refused(file, "holds no state dict");
+}
+
+#[test]
+fn short_tuples_are_refused() {
+    check_refused(with_tensor(|p| p), "`_rebuild_tensor_v2` has 0 arguments");
+    check_refused(with_tensor(|p| p.storage("FloatStorage", "0", 1).int(0)), "has 2 arguments");
+    let pickle = Pickle::new(2).dict().text("w").text("storage").tuple1().persistent().set_item();
+    check_refused(checkpoint(pickle), "does not have 5 or 6 parts");
+    let pickle = Pickle::new(2).dict().text("w").empty_tuple().persistent().set_item();
+    check_refused(checkpoint(pickle), "does not have 5 or 6 parts");
+}
+
+#[test]
+fn memo_doubling_costs_what_its_file_costs() {
+    let mut pickle = Pickle::new(2).dict().text("w").list();
+    for slot in 0..100u8 {
+        // [x, x] again and again: 2^100 when written out
+        pickle = pickle.put(slot).pop().list().get(slot).append().get(slot).append();
+    }
+    check_refused(checkpoint(pickle.set_item()), "holds no state dict");
+    let mut pickle = Pickle::new(2).dict().text("w").int(7);
+    for slot in 0..200u8 {
+        pickle = pickle.put(slot).get(slot).tuple2();
+    }
+    check_refused(checkpoint(pickle.set_item()), "holds no state dict");
+    // A set made of a list, over and over.
+    let mut pickle = Pickle::new(2).dict().list().put(0).mark();
+    for _ in 0..5000 {
+        pickle = pickle.int(1);
+    }
+    pickle = pickle.appends();
+    for _ in 0..1000 {
+        pickle = pickle.global("builtins", "list").get(0).tuple1().reduce().pop();
+    }
+    check_refused(checkpoint(pickle), "copies its containers over and over");
+}
+
+#[test]
+fn shapes_that_overflow_or_leave_the_storage_are_refused() {
+    check_refused(shaped(&[1 << 30, 1 << 30], &[1 << 30, 1]), "does not lie in its storage of 1 elements");
+    check_refused(shaped(&[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0]), "does not lie in its storage");
+    check_refused(shaped(&[1 << 30], &[0]), "save it with `.contiguous()`");
+    check_refused(shaped(&[2], &[1]), "does not lie in its storage");
+    check_refused(shaped(&[-1], &[1]), "something that is no size");
+    check_refused(shaped(&[1], &[]), "has 0 strides");
+    check_refused(shaped(&[1; 40], &[1; 40]), "has 40 dimensions");
+    check_refused(
+        with_tensor(|p| p.storage("FloatStorage", "0", 1).int(1).ints(&[1]).ints(&[1]).none().none()),
+        "offset 1 does not lie",
+    );
+}
+
+#[test]
+fn storages_that_are_not_there_are_refused() {
+    let claims = |numel| with_tensor(|p| p.storage("FloatStorage", "0", numel).int(0).ints(&[1]).ints(&[1]).none().none());
+    check_refused(claims(i32::MAX), "has 4 bytes and claims 8589934588");
+    check_refused(claims(-4), "for a size");
+    let other = with_tensor(|p| p.storage("FloatStorage", "9", 1).int(0).ints(&[1]).ints(&[1]).none().none());
+    check_refused(other, "the storage `9` is not in the archive");
+    let path = with_tensor(|p| p.storage("FloatStorage", "../data.pkl", 1).int(0).ints(&[1]).ints(&[1]).none().none());
+    check_refused(path, "is not in the archive");
+    let complex = with_tensor(|p| p.storage("ComplexFloatStorage", "0", 1).int(0).ints(&[1]).ints(&[1]).none().none());
+    check_refused(complex, "ComplexFloatStorage` are not read");
+}
+
+#[test]
+fn long_values_are_refused_before_they_are_allocated() {
+    let raw = |bytes: &[u8]| checkpoint(Pickle::new(4).raw(bytes));
+    check_refused(raw(b"X\xff\xff\xff\xff"), "a value of 4294967295 bytes is declared");
+    check_refused(raw(b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"), "a value of 9223372036854775807 bytes");
+    check_refused(raw(b"\x95\xff\xff\xff\xff\xff\xff\xff\xff"), "a frame of 18446744073709551615 bytes");
+    let mut long = b"\x8a\xff".to_vec();
+    long.extend([1; 255]);
+    check_refused(raw(&long), "an integer of 255 bytes");
+    check_refused(raw(b"\x8b\xff\xff\xff\xff"), "an integer of 4294967295 bytes");
+    check_refused(raw(b"C\x05abc"), "a value of 5 bytes is declared where");
+    check_refused(raw(b"cos\nsystem"), "the name of a global does not end");
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    check_refused(checkpoint(Pickle::new(2).raw(&b"(".repeat(10_000))), "containers are open at once");
+    let mut tuples = b"N".to_vec();
+    tuples.extend([0x85; 100_000]);
+    check_refused(checkpoint(Pickle::new(2).raw(&tuples)), "nest deeper than 200");
+    let mut lists = b"]".repeat(50_000);
+    lists.extend(b"a".repeat(49_999));
+    check_refused(checkpoint(Pickle::new(2).raw(&lists)), "nest deeper than 200");
+}
+
+#[test]
+fn endless_instructions_are_refused() {
+    check_refused(checkpoint(Pickle::new(2).raw(&b"N".repeat(3_000_000))), "more than 1000000 instructions");
+    check_refused(checkpoint(Pickle::new(2).raw(&b"(]t".repeat(400_000))), "more than 1000000 instructions");
+}
+
+#[test]
+fn a_container_that_holds_itself_is_no_endless_loop() {
+    let pickle = Pickle::new(2).dict().put(0).text("self").get(0).set_item();
+    check_refused(checkpoint(pickle), "holds no state dict");
+    let pickle = Pickle::new(2).dict().put(0).text("model").get(0).set_item();
+    check_refused(checkpoint(pickle), "holds no state dict");
+}
+
+#[test]
+fn a_stack_that_runs_empty_is_refused() {
+    for bytes in [&b"."[..], b"0", b"2", b"a", b"s", b"u", b"t", b"R", b"b", b"Q", b"(N)a", b"(s", b"\x94", b"h\x07"] {
+        let file = checkpoint(Pickle::new(2).raw(bytes));
+        let message = StateDict::from_bytes(Path::new("x"), file).unwrap_err().to_string();
+        assert!(message.contains("(pickle, byte "), "{bytes:?}: {message}");
+    }
+    check_refused(checkpoint(Pickle::new(1)), "protocol 1; 2 to 5 are read");
+    check_refused(checkpoint(Pickle::new(2).raw(b"\xff")), "instruction 0xff");
+}
+
+#[test]
+fn a_transposed_view_many_times_over_is_refused() {
+    let side = 512;
+    let mut pickle = Pickle::new(2).dict();
+    for n in 0..200 {
+        pickle = pickle
+            .text(&format!("w{n}"))
+            .global("torch._utils", "_rebuild_tensor_v2")
+            .mark()
+            .storage("FloatStorage", "0", side * side)
+            .int(0)
+            .ints(&[side, side])
+            .ints(&[1, side])
+            .none()
+            .none()
+            .tuple()
+            .reduce()
+            .set_item();
+    }
+    let storage = vec![0; 4 * (side * side) as usize];
+    let file = zip(&[Entry::stored("x/data.pkl", &pickle.end()), Entry::stored("x/data/0", &storage)]);
+    check_refused(file, "larger than the storages they view");
+}
+
+#[test]
+fn archives_that_lie_about_sizes_are_refused() {
+    let pickle = Pickle::new(2).dict().end();
+    let with = |entry: Entry| zip(&[Entry::stored("x/data.pkl", &pickle), entry]);
+    let mut lie = Entry::stored("x/data/0", &[0; 4]);
+    lie.size = 1 << 31;
+    check_refused(with(lie), "is stored in 4 bytes and declares 2147483648");
+    let mut lie = Entry::stored("x/data/0", &[0; 4]);
+    (lie.size, lie.packed_size) = (1 << 31, 1 << 31);
+    check_refused(with(lie), "lies outside of the file");
+    let mut more = Entry::deflated("x/data.pkl", &vec![b'N'; 5000]);
+    more.size = 4000;
+    check_refused(zip(&[more]), "unpacks to more than the 4000 bytes");
+    let mut less = Entry::deflated("x/data.pkl", &vec![b'N'; 5000]);
+    less.size = 6000;
+    check_refused(zip(&[less]), "unpacks to 5000 bytes and declares 6000");
+    let mut sum = Entry::stored("x/data.pkl", &pickle);
+    sum.crc ^= 1;
+    check_refused(zip(&[sum]), "is damaged: checksum");
+}
+
+#[test]
+fn zip_bombs_are_refused() {
+    let bomb = Entry::deflated("x/data.pkl", &vec![0; 50 * MIB]);
+    assert!(bomb.data.len() * 900 < 50 * MIB, "about 1000:1");
+    check_refused(zip(&[bomb]), "more than 64:1 (a zip bomb?)");
+    let small = Entry::deflated("", &vec![0; 64 * 1024]);
+    let names: Vec<String> = (0..3000).map(|n| format!("x/data/{n}")).collect();
+    let many: Vec<Entry> = names.iter().map(|name| Entry { name: name.clone(), ..small.clone() }).collect();
+    check_refused(zip(&many), "unpack to more than its length allows");
+}
+
+#[test]
+fn overlapping_and_repeated_entries_are_refused() {
+    let pickle = Pickle::new(2).dict().end();
+    let one = Entry::stored("x/data.pkl", &pickle);
+    check_refused(zip(&[one.clone(), one.clone()]), "two entries named `x/data.pkl`");
+    // The second local header lies inside of the first entry's data.
+    let inner = zip(&[Entry::stored("x/data/0", &[7; 32])]);
+    let mut outer = Entry::stored("x/data.pkl", &inner);
+    outer.more_central.push((Entry::stored("x/data/0", &[7; 32]), 30 + "x/data.pkl".len() as u32));
+    check_refused(zip(&[outer]), "entries of the archive overlap");
+    let mut renamed = Entry::stored("x/data.pkl", &pickle);
+    renamed.local_name = Some("x/data.bad".to_owned());
+    check_refused(zip(&[renamed]), "another name in its local header");
+}
+
+#[test]
+fn too_many_entries_are_refused() {
+    let names: Vec<String> = (0..100_000).map(|n| format!("x/data/{n}")).collect();
+    let entries: Vec<Entry> = names.iter().map(|name| Entry::stored(name, &[])).collect();
+    check_refused(zip(&entries), "claims 100000 entries; at most 65536 are read");
+}
+
+#[test]
+fn encrypted_and_unknown_compression_are_refused() {
+    let mut entry = Entry::stored("x/data.pkl", b"");
+    entry.flags = 1;
+    check_refused(zip(&[entry]), "is encrypted");
+    let mut entry = Entry::stored("x/data.pkl", b"");
+    entry.method = 93;
+    check_refused(zip(&[entry]), "uses compression method 93");
+}
+
+#[test]
+fn headers_of_safetensors_that_lie_are_refused() {
+    let file = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(vec![0; data]);
+        bytes
+    };
+    let tensor = |shape: &str, end: &str| format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#);
+    assert!(StateDict::from_bytes(Path::new("x"), file(&tensor("[2]", "8"), 8)).is_ok());
+    check_refused(file(&tensor("[2]", "8"), 4), "other than the 4 bytes of tensors that are there");
+    check_refused(file(&tensor("[2]", "8"), 12), "other than the 12 bytes of tensors that are there");
+    check_refused(file(&tensor("[1073741824,1073741824]", "8"), 8), "safetensors file");
+    check_refused(file(&tensor("[18446744073709551615,2]", "8"), 8), "safetensors file");
+    check_refused(file(&tensor("[2]", "4"), 4), "safetensors file");
+    let mut long = (1u64 << 40).to_le_bytes().to_vec();
+    long.extend(b"{}");
+    check_refused(long, "header claims 1099511627776 bytes in a file of 10");
+    check_refused(Vec::new(), "it has 0 bytes");
+    check_refused(b"<!DOCTYPE html><html>Sign in</html>".to_vec(), "it is an HTML or XML page");
+    check_refused(b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), "Git LFS pointer");
+    check_refused(b"\x80\x04K\x01.........".to_vec(), "a bare pickle");
+}
