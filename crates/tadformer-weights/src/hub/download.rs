@@ -222,12 +222,11 @@ struct Part {
 }
 
 impl Part {
-    /// Opens or creates it, and reads what an earlier attempt left.
+    /// Opens or creates it, and reads what an earlier attempt left, as far as it reached when it was opened.
     fn open(path: &Path, size: Option<u64>) -> Result<Self> {
         let failed = |e| Error::io("open", path, e);
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
-        crate::safetensors_file::readable_by_all(&file).map_err(failed)?;
         let mut part = Self { file, length: 0, hash: Sha256::new() };
         let length = part.file.metadata().map_err(failed)?.len();
         if size.is_none_or(|size| length > size) {
@@ -235,14 +234,16 @@ impl Part {
             return Ok(part);
         }
         let mut buffer = vec![0; 1 << 20];
-        loop {
-            let count = part.file.read(&mut buffer).map_err(failed)?;
+        while part.length < length {
+            let wanted = buffer.len().min(usize::try_from(length - part.length).unwrap_or(usize::MAX));
+            let count = part.file.read(&mut buffer[..wanted]).map_err(failed)?;
             if count == 0 {
-                return Ok(part);
+                break;
             }
             part.hash.update(&buffer[..count]);
             part.length += count as u64;
         }
+        Ok(part)
     }
 
     fn clear(&mut self) -> std::io::Result<()> {
