@@ -3,7 +3,7 @@
 use crate::conv::{DilatedConv, PointwiseConv};
 use crate::fuse::{fuse, grid};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{BatchNorm, Mode, Params, dropout, relu};
+use tadformer_ops::{BatchNorm, Mode, Params, dropout};
 
 /// Five views of one feature map — a 1×1 convolution, three 3×3 convolutions of growing dilation, the mean of the whole
 /// map — fused by a 1×1 convolution, then a 3×3 and a 1×1 convolution.
@@ -67,28 +67,24 @@ impl AsppHead {
     /// # Errors
     /// Shapes that do not fit. A batch of one in training: the mean of one map has no variance over the batch.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let (_, norm) = &self.point;
-        let mut views = vec![activate(&self.point.0.forward(xs)?, norm, mode)?];
+        let (conv, norm) = &self.point;
+        let mut views = vec![norm.forward_relu(&conv.forward(xs)?, mode)?];
         for (conv, norm) in &self.dilated {
-            views.push(activate(&conv.forward(xs)?, norm, mode)?);
+            views.push(norm.forward_relu(&conv.forward(xs)?, mode)?);
         }
         let (conv, norm) = &self.pooled;
         let mean = xs.mean_keepdim((1, 2))?;
-        let pooled = activate(&conv.forward(&mean)?, norm, mode);
+        let pooled = norm.forward_relu(&conv.forward(&mean)?, mode);
         views.push(pooled.map_err(|e| e.context("aspp head: the branch of the whole map's mean"))?);
         let (conv, norm) = &self.project;
         // The mean's view has a grid of one point: its resize is the broadcast.
-        let mut ys = activate(&fuse(conv, &views, grid(xs)?)?, norm, mode)?;
+        let mut ys = norm.forward_relu(&fuse(conv, &views, grid(xs)?)?, mode)?;
         if let Mode::Train(rng) = mode
             && self.dropout > 0.0
         {
             ys = dropout(&ys, self.dropout, rng)?;
         }
         let (conv, norm) = &self.smooth;
-        self.predict.forward(&activate(&conv.forward(&ys)?, norm, mode)?)
+        self.predict.forward(&norm.forward_relu(&conv.forward(&ys)?, mode)?)
     }
-}
-
-fn activate(xs: &Tensor, norm: &BatchNorm, mode: &Mode<'_>) -> Result<Tensor> {
-    relu(&norm.forward(xs, mode)?)
 }

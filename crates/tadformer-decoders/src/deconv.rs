@@ -2,7 +2,7 @@
 
 use crate::conv::{PointwiseConv, neighbourhoods};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{BatchNorm, Init, Mode, Params, linear, relu};
+use tadformer_ops::{BatchNorm, Init, Mode, Params, linear};
 
 /// Three 4×4 deconvolutions of stride 2, each with BatchNorm and ReLU, then a 1×1 convolution.
 ///
@@ -42,7 +42,7 @@ impl DeconvHead {
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
         let mut xs = xs.clone();
         for (deconv, norm) in &self.deconv_layers {
-            xs = relu(&norm.forward(&deconv.forward(&xs)?, mode)?)?;
+            xs = norm.forward_relu(&deconv.forward(&xs)?, mode)?;
         }
         self.final_layer.forward(&xs)
     }

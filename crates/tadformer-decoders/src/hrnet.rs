@@ -3,7 +3,7 @@
 use crate::conv::PointwiseConv;
 use crate::fuse::{fuse, grid};
 use candle_core::{Result, Tensor, bail};
-use tadformer_ops::{BatchNorm, Mode, Params, relu};
+use tadformer_ops::{BatchNorm, Mode, Params};
 
 /// Resize to the finest grid, concatenate, 1×1 convolution to four times the channels, BatchNorm, ReLU, 1×1 convolution.
 ///
@@ -40,6 +40,6 @@ impl HrnetHead {
             bail!("hrnet head: there are no features");
         };
         let fused = fuse(&self.fusion, features, grid(finest)?)?;
-        self.predict.forward(&relu(&self.norm.forward(&fused, mode)?)?)
+        self.predict.forward(&self.norm.forward_relu(&fused, mode)?)
     }
 }

@@ -3,7 +3,7 @@
 use crate::conv::PointwiseConv;
 use crate::fuse::{fuse, grid};
 use candle_core::{DType, Result, Tensor, bail};
-use tadformer_ops::{BatchNorm, Init, Linear, Mode, Params, dropout, relu};
+use tadformer_ops::{BatchNorm, Init, Linear, Mode, Params, dropout};
 
 /// A linear for each stage, resize to the finest grid, concatenate, 1×1 convolution with BatchNorm and ReLU, channel
 /// dropout, 1×1 convolution.
@@ -65,7 +65,7 @@ impl SegformerHead {
             .collect::<Result<_>>()?;
         embedded.reverse();
         let fused = fuse(&self.linear_fuse, &embedded, grid(finest)?)?;
-        let fused = relu(&self.norm.forward(&fused, mode)?)?;
+        let fused = self.norm.forward_relu(&fused, mode)?;
         self.linear_pred.forward(&drop_channels(&fused, self.dropout, mode)?)
     }
 }

@@ -49,6 +49,19 @@ impl BatchNorm {
     /// # Errors
     /// A last dimension other than `c`, or fewer than two rows in training.
     pub fn forward(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        self.apply::<false>(xs, mode)
+    }
+
+    /// [`relu`](crate::relu) of [`forward`](Self::forward) in one pass, the same bits: nothing lies between the two, and
+    /// which numbers were cut off is computed again in the backward.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_relu(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        self.apply::<true>(xs, mode)
+    }
+
+    fn apply<const RELU: bool>(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let c = self.weight.dims1()?;
         if xs.dims().last() != Some(&c) || c == 0 {
             bail!("{OP}: the input has shape {:?}, but the layer takes {c} features", xs.dims());
@@ -60,7 +73,7 @@ impl BatchNorm {
                 mean: read(OP, &self.running_mean)?.to_vec(),
                 variance: read(OP, &self.running_var)?.to_vec(),
             };
-            return normalize(&xs, &self.weight, &self.bias, moments, false);
+            return normalize::<RELU>(&xs, &self.weight, &self.bias, moments, false);
         }
         if rows < 2 {
             bail!(
@@ -72,7 +85,7 @@ impl BatchNorm {
         let unbiased = rows as f32 / (rows - 1) as f32;
         update(&self.running_mean, moments.mean.iter().copied())?;
         update(&self.running_var, moments.variance.iter().map(|v| v * unbiased))?;
-        normalize(&xs, &self.weight, &self.bias, moments, true)
+        normalize::<RELU>(&xs, &self.weight, &self.bias, moments, true)
     }
 }
 
@@ -87,11 +100,18 @@ fn update(running: &Var, batch: impl Iterator<Item = f32>) -> Result<()> {
     running.set(&Tensor::from_vec(new, running.shape(), &Device::Cpu)?)
 }
 
-/// `y = (x − mean) / √(variance + eps) · weight + bias` for rows `x`.
+/// `y = (x − mean) / √(variance + eps) · weight + bias` for rows `x`, or with `RELU` what of it
+/// is positive.
 ///
 /// `own` says that the moments are those of `xs` itself, so that gradients flow through them too. Kept for the backward:
-/// `x`, the moments, `weight`.
-fn normalize(xs: &Tensor, weight: &Tensor, bias: &Tensor, moments: Moments, own: bool) -> Result<Tensor> {
+/// `x`, the moments, `weight`, `bias`.
+fn normalize<const RELU: bool>(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    moments: Moments,
+    own: bool,
+) -> Result<Tensor> {
     let c = moments.mean.len();
     let mean = moments.mean;
     let rstd: Vec<f32> = moments.variance.iter().map(|v| 1.0 / (v + BATCH_NORM_EPS).sqrt()).collect();
@@ -101,21 +121,23 @@ fn normalize(xs: &Tensor, weight: &Tensor, bias: &Tensor, moments: Moments, own:
         let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         for_blocks(&mut ys, c, |first, block| {
             let x = &x[first * c..][..block.len()];
-            vectorize(|| forward_rows(x, &mean, &scale, &b, block));
+            vectorize(|| forward_rows::<RELU>(x, &mean, &scale, &b, block));
         });
     }
-    let (kept, kept_weight) = (xs.clone(), weight.clone());
+    let (kept, kept_weight, kept_bias) = (xs.clone(), weight.clone(), bias.clone());
     record_one(OP, &[xs, weight, bias], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
-        let (x, w, g) = (read(OP, &kept)?, read(OP, &kept_weight)?, read(OP, &grad)?);
+        let (x, g) = (read(OP, &kept)?, read(OP, &grad)?);
+        let (w, b) = (read(OP, &kept_weight)?, read(OP, &kept_bias)?);
+        let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         let rows = x.len() / c;
         let sums = sum_blocks(rows, 2 * c, |first, last, sum| {
             let range = first * c..last * c;
-            vectorize(|| parameter_rows(&x[range.clone()], &g[range], &mean, &rstd, sum));
+            vectorize(|| parameter_rows::<RELU>(&x[range.clone()], &g[range], &mean, &scale, &b, sum));
         });
-        let (dweight, dbias) = sums.split_at(c);
+        let (dnormal, dbias) = sums.split_at(c);
+        let dweight: Vec<f32> = dnormal.iter().zip(&rstd).map(|(sum, r)| sum * r).collect();
         let grad_xs = if kept.track_op() {
-            let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
             // What the batch's own mean and variance take away: `offset + slope · (x − mean)`.
             let n = rows as f32;
             let part = |of: f32| if own { of / n } else { 0.0 };
@@ -124,60 +146,83 @@ fn normalize(xs: &Tensor, weight: &Tensor, bias: &Tensor, moments: Moments, own:
             let mut dx = vec![0f32; x.len()];
             for_blocks(&mut dx, c, |first, block| {
                 let range = first * c..first * c + block.len();
-                vectorize(|| {
-                    backward_rows(&x[range.clone()], &g[range], &mean, &scale, &offset, &slope, block);
-                });
+                let (x, g) = (&x[range.clone()], &g[range]);
+                vectorize(|| backward_rows::<RELU>(x, g, &mean, &scale, &b, &offset, &slope, block));
             });
             Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)
         } else {
             None
         };
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
-        Ok(vec![grad_xs, Some(parameter(dweight)?), Some(parameter(dbias)?)])
+        Ok(vec![grad_xs, Some(parameter(&dweight)?), Some(parameter(dbias)?)])
     })
 }
 
 #[inline(always)]
-fn forward_rows(xs: &[f32], mean: &[f32], scale: &[f32], bias: &[f32], ys: &mut [f32]) {
+fn forward_rows<const RELU: bool>(xs: &[f32], mean: &[f32], scale: &[f32], bias: &[f32], ys: &mut [f32]) {
     let c = mean.len();
     let (scale, bias) = (&scale[..c], &bias[..c]);
     for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
         for i in 0..c {
-            y[i] = (x[i] - mean[i]) * scale[i] + bias[i];
+            let value = (x[i] - mean[i]) * scale[i] + bias[i];
+            // A NaN is neither and stays.
+            y[i] = if RELU && value <= 0.0 { 0.0 } else { value };
         }
     }
 }
 
-/// Adds `g · (x − mean) · rstd` to the first half of `sum` and `g` to the second.
+/// The gradient of the normalised and scaled number: with `RELU`, 0 where the forward cut it off.
 #[inline(always)]
-fn parameter_rows(xs: &[f32], grads: &[f32], mean: &[f32], rstd: &[f32], sum: &mut [f32]) {
+fn pass<const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32 {
+    if RELU && centred * scale + bias <= 0.0 { 0.0 } else { grad }
+}
+
+/// Adds `g · (x − mean)` to the first half of `sum` and `g` to the second.
+#[inline(always)]
+fn parameter_rows<const RELU: bool>(
+    xs: &[f32],
+    grads: &[f32],
+    mean: &[f32],
+    scale: &[f32],
+    bias: &[f32],
+    sum: &mut [f32],
+) {
     let c = mean.len();
-    let (dweight, dbias) = sum.split_at_mut(c);
-    let rstd = &rstd[..c];
+    let (dnormal, dbias) = sum.split_at_mut(c);
+    let (scale, bias, dbias) = (&scale[..c], &bias[..c], &mut dbias[..c]);
     for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
         for i in 0..c {
-            dweight[i] += g[i] * ((x[i] - mean[i]) * rstd[i]);
-            dbias[i] += g[i];
+            let centred = x[i] - mean[i];
+            let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+            dnormal[i] += g * centred;
+            dbias[i] += g;
         }
     }
 }
 
 /// `dx = scale · (g − offset − slope · (x − mean))`.
 #[inline(always)]
-fn backward_rows(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two tensors, five vectors, one result; a struct would live for one call"
+)]
+fn backward_rows<const RELU: bool>(
     xs: &[f32],
     grads: &[f32],
     mean: &[f32],
     scale: &[f32],
+    bias: &[f32],
     offset: &[f32],
     slope: &[f32],
     dxs: &mut [f32],
 ) {
     let c = mean.len();
-    let (scale, offset, slope) = (&scale[..c], &offset[..c], &slope[..c]);
+    let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
     for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
         for i in 0..c {
-            dx[i] = scale[i] * (g[i] - offset[i] - slope[i] * (x[i] - mean[i]));
+            let centred = x[i] - mean[i];
+            let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+            dx[i] = scale[i] * (g - offset[i] - slope[i] * centred);
         }
     }
 }
@@ -303,6 +348,32 @@ mod tests {
                 let mut rng = Rng::named(0, "", 0);
                 layer.forward(&i[0], &if train { Mode::Train(&mut rng) } else { Mode::Eval })
             });
+        }
+    }
+
+    #[test]
+    fn with_relu_in_the_same_pass_values_and_gradients_are_those_of_the_two() {
+        let mut rng = Rng::named(0, "", 0);
+        for mode in [Mode::Eval, Mode::Train(&mut rng)] {
+            let run = |fused: bool| {
+                let layer = layer(37);
+                let xs = Var::from_tensor(&named_tensor("xs", (150, 37), 0.2, 2.0).unwrap()).unwrap();
+                let ys = if fused {
+                    layer.forward_relu(&xs, &mode).unwrap()
+                } else {
+                    crate::relu(&layer.forward(&xs, &mode).unwrap()).unwrap()
+                };
+                let cotangent = named_tensor("cotangent", ys.shape(), 0.0, 1.0).unwrap();
+                let grads = (&ys * cotangent).unwrap().sum_all().unwrap().backward().unwrap();
+                let mut found = vec![ys];
+                for input in [xs.as_tensor(), &layer.weight, &layer.bias] {
+                    found.push(grads.get(input).unwrap().clone());
+                }
+                found
+            };
+            for (found, expected) in run(true).iter().zip(&run(false)) {
+                assert_close("batch norm and relu", found, expected, 0.0);
+            }
         }
     }
 
