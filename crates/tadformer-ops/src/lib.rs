@@ -23,6 +23,7 @@ mod filter_norm;
 mod dynamic_conv;
 mod gate;
 mod interpolate;
+mod losses;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -37,6 +38,7 @@ pub use init::Init;
 pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens_sum};
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
+pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level};
