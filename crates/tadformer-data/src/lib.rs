@@ -7,6 +7,7 @@ mod error;
 pub mod format;
 mod descriptor;
 pub mod dataset;
+pub mod check;
 mod transforms;
 mod sampler;
 mod loader;

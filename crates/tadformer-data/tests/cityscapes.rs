@@ -41,7 +41,7 @@ fn label_ids() -> Vec<u8> {
 
 /// Nothing, a disparity of 0, of 1 px and of 100 px, then 10 px.
 fn disparity() -> Vec<u8> {
-    let mut values = vec![2561u16; PIXELS];
+    let mut values = [2561u16; PIXELS];
     values[..4].copy_from_slice(&[0, 1, 257, 25_601]);
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_be_bytes()).collect();
     png(WIDTH, HEIGHT, ColorType::Grayscale, BitDepth::Sixteen, &bytes)

@@ -189,16 +189,21 @@ impl Regions {
             let after = if i + 1 == n { n.saturating_sub(2) } else { i + 1 };
             (before, after)
         };
+        let laplacian = |left: u16, right: u16, up: u16, down: u16, centre: u16| {
+            i32::from(left) + i32::from(right) + i32::from(up) + i32::from(down) - 4 * i32::from(centre)
+        };
         let mut edge = vec![0u8; height * width];
-        for y in 0..height {
+        for (y, target) in edge.chunks_exact_mut(width.max(1)).enumerate() {
             let (up, down) = mirror(y, height);
-            let row = |y: usize| &self.classes[y * width..(y + 1) * width];
+            let row = |y: usize| &self.classes[y * width..][..width];
             let (up, here, down) = (row(up), row(y), row(down));
-            for x in 0..width {
+            for x in [0, width - 1] {
                 let (left, right) = mirror(x, width);
-                let around = [here[left], here[right], up[x], down[x]];
-                let laplacian = around.into_iter().map(i32::from).sum::<i32>() - 4 * i32::from(here[x]);
-                edge[y * width + x] = u8::from(laplacian != 0);
+                target[x] = u8::from(laplacian(here[left], here[right], up[x], down[x], here[x]) != 0);
+            }
+            for (x, around) in here.windows(3).enumerate() {
+                let x = x + 1;
+                target[x] = u8::from(laplacian(around[0], around[2], up[x], down[x], around[1]) != 0);
             }
         }
         thin(&mut edge, height, width);
@@ -221,11 +226,10 @@ impl Regions {
         for &class in valid {
             table[usize::from(class)] = true;
         }
+        let kept: Vec<bool> = self.classes.iter().map(|&class| table[usize::from(class)]).collect();
         for c in 0..map.channels {
-            for (v, &class) in map.plane_mut(c).iter_mut().zip(&self.classes) {
-                if !table[usize::from(class)] {
-                    *v = IGNORE;
-                }
+            for (v, &keep) in map.plane_mut(c).iter_mut().zip(&kept) {
+                *v = if keep { *v } else { IGNORE };
             }
         }
         Ok(())
@@ -237,11 +241,25 @@ fn rows_first(columns: &[u8], height: usize, width: usize, value: impl Fn(u8) ->
     Raster { channels: 1, height, width, data }
 }
 
-/// Values that lie columns first, rows first.
-fn rows_first_of<T: Copy, U>(columns: &[T], height: usize, width: usize, value: impl Fn(T) -> U) -> Vec<U> {
-    let mut rows = Vec::with_capacity(columns.len());
-    for y in 0..height {
-        rows.extend((0..width).map(|x| value(columns[x * height + y])));
+/// Values that lie columns first, rows first. A few rows at a time, so that what is read stays in the cache.
+fn rows_first_of<T: Copy, U: Copy + Default>(
+    columns: &[T],
+    height: usize,
+    width: usize,
+    value: impl Fn(T) -> U,
+) -> Vec<U> {
+    const ROWS: usize = 16;
+    let mut rows = vec![U::default(); columns.len()];
+    if columns.is_empty() {
+        return rows;
+    }
+    for (block, target) in rows.chunks_mut(ROWS * width).enumerate() {
+        for (x, column) in columns.chunks_exact(height).enumerate() {
+            let column = &column[block * ROWS..];
+            for (row, &v) in target.chunks_exact_mut(width).zip(column) {
+                row[x] = value(v);
+            }
+        }
     }
     rows
 }

@@ -1,6 +1,9 @@
 //! Tags, padding, byte order and inflation: a list of bytes as a list of elements.
 
 use std::io::Read;
+use std::ops::Range;
+
+use flate2::{FlushDecompress, Status};
 
 use super::super::{DEFLATE_RATIO, Decoded};
 
@@ -107,13 +110,21 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Inflates one compressed element and returns the payload of the matrix inside.
+/// Inflates one compressed element, a matrix with its tag, into `buffer`, and returns the bytes of the matrix behind
+/// the tag: `buffer[8..8 + length]`.
 ///
-/// The matrix says its own length first; it is believed only as far as deflate could make it from these bytes.
-pub(super) fn inflate(compressed: &[u8], order: ByteOrder, budget: usize) -> Decoded<Vec<u8>> {
-    let mut stream = flate2::read::ZlibDecoder::new(compressed);
+/// The matrix says its own length first; it is believed only as far as deflate could make it from these bytes. The
+/// buffer may come from an earlier file: it grows when it must, and what it held is written over.
+pub(super) fn inflate(
+    compressed: &[u8],
+    order: ByteOrder,
+    budget: usize,
+    buffer: &mut Vec<u8>,
+) -> Decoded<Range<usize>> {
     let mut tag = [0; 8];
-    stream.read_exact(&mut tag).map_err(|e| format!("compressed element: {e}"))?;
+    flate2::read::ZlibDecoder::new(compressed)
+        .read_exact(&mut tag)
+        .map_err(|e| format!("compressed element: {e}"))?;
     let kind = order.u32([tag[0], tag[1], tag[2], tag[3]]);
     if kind != MI_MATRIX {
         return Err(format!("a compressed element of type {kind}; expected a matrix"));
@@ -127,7 +138,22 @@ pub(super) fn inflate(compressed: &[u8], order: ByteOrder, budget: usize) -> Dec
     if length > budget {
         return Err(format!("inflates to {length} bytes or more, {budget} are left of the limit"));
     }
-    let mut matrix = vec![0; length];
-    stream.read_exact(&mut matrix).map_err(|e| format!("a compressed matrix of {length} bytes: {e}"))?;
-    Ok(matrix)
+    // In one go and into memory of the right size: the decoder then needs no window of its own to copy from.
+    let end = 8 + length;
+    if buffer.len() < end {
+        buffer.resize(end, 0);
+    }
+    let mut decoder = flate2::Decompress::new(true);
+    let status = decoder
+        .decompress(compressed, &mut buffer[..end], FlushDecompress::Finish)
+        .map_err(|e| format!("a compressed matrix of {length} bytes: {e}"))?;
+    let made = decoder.total_out();
+    if made < end as u64 {
+        return Err(format!(
+            "a compressed matrix of {length} bytes ends after {made}; the file is cut short"
+        ));
+    }
+    // `BufError` is more data behind the matrix, which nothing here asks for.
+    debug_assert!(matches!(status, Status::StreamEnd | Status::BufError | Status::Ok));
+    Ok(8..end)
 }

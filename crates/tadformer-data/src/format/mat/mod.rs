@@ -7,6 +7,7 @@
 mod element;
 mod array;
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::Path;
 
@@ -50,8 +51,29 @@ pub struct Document {
 enum Part {
     /// As it stands in the file.
     Plain(Range<usize>),
-    /// Inflated.
-    Inflated(Vec<u8>),
+    /// A part of an inflated buffer.
+    Inflated(Vec<u8>, Range<usize>),
+}
+
+thread_local! {
+    /// A buffer of an earlier file of this thread. Millions of bytes that are mapped, cleared and given back for every
+    /// file cost as much as inflating them.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The largest buffer that a thread keeps.
+const MAX_SPARE: usize = 32 << 20;
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        for part in self.parts.drain(..) {
+            if let Part::Inflated(buffer, _) = part {
+                let spare = SPARE.take();
+                let larger = buffer.len() > spare.len() && buffer.len() <= MAX_SPARE;
+                SPARE.set(if larger { buffer } else { spare });
+            }
+        }
+    }
 }
 
 impl Document {
@@ -81,9 +103,10 @@ impl Document {
                     parts.push(Part::Plain(end - element.payload.len()..end));
                 }
                 MI_COMPRESSED => {
-                    let inflated = inflate(element.payload, order, budget)?;
-                    budget -= inflated.len();
-                    parts.push(Part::Inflated(inflated));
+                    let mut buffer = SPARE.take();
+                    let matrix = inflate(element.payload, order, budget, &mut buffer)?;
+                    budget -= matrix.len();
+                    parts.push(Part::Inflated(buffer, matrix));
                 }
                 other => return Err(format!("top-level element of type {other}; expected a matrix")),
             }
@@ -104,7 +127,7 @@ impl Document {
             .iter()
             .map(|part| match part {
                 Part::Plain(range) => reader.variable(&self.file[range.clone()]),
-                Part::Inflated(bytes) => reader.variable(bytes),
+                Part::Inflated(buffer, range) => reader.variable(&buffer[range.clone()]),
             })
             .collect()
     }
