@@ -103,13 +103,13 @@ impl<'a> CubicWarp<'a> {
             }
             let (wx, wy) = (&self.table[(x & mask) as usize], &self.table[(y & mask) as usize]);
             let first = (top + MARGIN as i32 - 1) as usize * stride + (left + MARGIN as i32 - 1) as usize;
-            let window = &self.padded[first..first + 3 * stride + 4];
+            let window = &self.padded[first..];
             let mut sum = [0.0; LANES];
-            for (i, weight) in wy.iter().enumerate() {
-                let taps = window[i * stride..].first_chunk().expect("the window holds four rows");
-                let row = mix(taps, wx);
+            for (row, weight) in window.chunks(stride).zip(wy) {
+                let taps = row.first_chunk().expect("the margin holds the outer taps");
+                let mixed = mix(taps, wx);
                 for lane in 0..LANES {
-                    sum[lane] += row[lane] * weight;
+                    sum[lane] += mixed[lane] * weight;
                 }
             }
             *pixel = sum;
