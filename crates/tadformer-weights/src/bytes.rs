@@ -32,10 +32,7 @@ impl Bytes {
             .try_reserve_exact(length)
             .map_err(|e| Error::io("hold in memory", path, std::io::Error::other(e)))?;
         // A file that grows while it is read must not grow the buffer with it.
-        file.by_ref()
-            .take(length as u64)
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::io("read", path, e))?;
+        file.by_ref().take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
         Ok(bytes.into())
     }
 

@@ -109,7 +109,11 @@ impl Cache {
         source.check().ok()?;
         let snapshot = self.repo(source).pointer_path(&source.revision).join(&source.file);
         // A revision that is a commit has no reference; every other one has.
-        if snapshot.is_file() { Some(snapshot) } else { self.repo(source).get(&source.file).filter(|path| path.is_file()) }
+        if snapshot.is_file() {
+            Some(snapshot)
+        } else {
+            self.repo(source).get(&source.file).filter(|path| path.is_file())
+        }
     }
 
     /// The cached path of a source whose contents are what they should be: of the pinned checksum, or, without a pin,
@@ -125,7 +129,9 @@ impl Cache {
             if found != expected {
                 return Err(Error::Refused {
                     path,
-                    reason: format!("its SHA-256 is {found}, expected {expected}; delete it and download it again"),
+                    reason: format!(
+                        "its SHA-256 is {found}, expected {expected}; delete it and download it again"
+                    ),
                 });
             }
         }
@@ -197,10 +203,9 @@ pub fn locate(name_or_path: &str) -> Result<PathBuf> {
 fn locate_in(cache: &dyn Fn() -> Result<Cache>, name_or_path: &str) -> Result<PathBuf> {
     if let Some(model) = known_model(name_or_path) {
         let cache = cache()?;
-        return cache.verified(&model.source())?.ok_or_else(|| Error::NotCached {
-            name: model.name.to_owned(),
-            cache: cache.root().to_owned(),
-        });
+        return cache
+            .verified(&model.source())?
+            .ok_or_else(|| Error::NotCached { name: model.name.to_owned(), cache: cache.root().to_owned() });
     }
     let path = PathBuf::from(name_or_path);
     if path.exists() {
@@ -219,7 +224,12 @@ mod tests {
     }
 
     fn source(revision: &str, sha256: Option<String>) -> Source {
-        Source { repo: "org/name".into(), revision: revision.into(), file: "model.safetensors".into(), sha256 }
+        Source {
+            repo: "org/name".into(),
+            revision: revision.into(),
+            file: "model.safetensors".into(),
+            sha256,
+        }
     }
 
     /// A cache that holds `contents` as Python's client would leave it.
@@ -231,8 +241,11 @@ mod tests {
         std::fs::write(repo.join("refs/main"), "0123").unwrap();
         std::fs::write(repo.join("blobs").join(etag), contents).unwrap();
         #[cfg(unix)]
-        std::os::unix::fs::symlink(format!("../../blobs/{etag}"), repo.join("snapshots/0123/model.safetensors"))
-            .unwrap();
+        std::os::unix::fs::symlink(
+            format!("../../blobs/{etag}"),
+            repo.join("snapshots/0123/model.safetensors"),
+        )
+        .unwrap();
         Cache::new(folder)
     }
 

@@ -80,7 +80,9 @@ impl std::fmt::Debug for Checkpoint {
 
 fn read_zip(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
     let archive = Archive::open(bytes)?;
-    let mut pickles = archive.names().filter(|name| name.split('/').nth(1) == Some("data.pkl") && name.matches('/').count() == 1);
+    let mut pickles = archive
+        .names()
+        .filter(|name| name.split('/').nth(1) == Some("data.pkl") && name.matches('/').count() == 1);
     let Some(name) = pickles.next().map(str::to_owned) else {
         return refuse("the archive has no `data.pkl`: it was not written by `torch.save`");
     };
@@ -137,7 +139,10 @@ fn read_legacy(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
     };
     let (version, _) = next("the version")?;
     if !matches!(version.node(version.root), Node::Int(LEGACY_VERSION)) {
-        return refuse(format!("its format version is {}; {LEGACY_VERSION} is read", version.kind(version.root)));
+        return refuse(format!(
+            "its format version is {}; {LEGACY_VERSION} is read",
+            version.kind(version.root)
+        ));
     }
     let (machine, _) = next("the machine's description")?;
     let little = PickleValue::new(&machine, machine.root).get("little_endian").and_then(PickleValue::as_bool);
@@ -146,21 +151,29 @@ fn read_legacy(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
     }
     let (arena, _) = next("the objects")?;
     let (keys, mut at) = next("the list of storages")?;
-    let specs: HashMap<&str, &StorageSpec> = arena.storages.iter().map(|spec| (spec.key.as_str(), spec)).collect();
+    let specs: HashMap<&str, &StorageSpec> =
+        arena.storages.iter().map(|spec| (spec.key.as_str(), spec)).collect();
     let mut found = HashMap::new();
     for key in PickleValue::new(&keys, keys.root).members() {
         let Some(spec) = key.as_str().and_then(|key| specs.get(key)) else {
             return refuse("it lists a storage that no tensor views");
         };
-        let Some(count) = bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|b| u64::from_le_bytes(*b)) else {
+        let Some(count) = bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|b| u64::from_le_bytes(*b))
+        else {
             return refuse(format!("it ends before the storage `{}`", spec.key));
         };
         if count != spec.numel as u64 {
-            return refuse(format!("the storage `{}` has {count} elements and claims {}", spec.key, spec.numel));
+            return refuse(format!(
+                "the storage `{}` has {count} elements and claims {}",
+                spec.key, spec.numel
+            ));
         }
         let start = at + 8;
         let Some(storage) = start.checked_add(spec.bytes()).and_then(|stop| bytes.slice(start..stop)) else {
-            return refuse(format!("it ends inside of the storage `{}`; the download or copy was cut off", spec.key));
+            return refuse(format!(
+                "it ends inside of the storage `{}`; the download or copy was cut off",
+                spec.key
+            ));
         };
         at = start + storage.len();
         if found.insert(spec.key.as_str(), storage).is_some() {

@@ -70,7 +70,8 @@ pub fn fit(mapped: &Mapped, wanted: &[(String, Vec<usize>)]) -> Result<Fitted, B
             Some(tensor) => tensors.push(tensor.clone()),
         }
     }
-    let names: HashMap<&str, &[usize]> = wanted.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+    let names: HashMap<&str, &[usize]> =
+        wanted.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
     let others = mapped.tensors.iter().map(Tensor::name).filter(|name| !names.contains_key(name));
     mismatch.unexpected = others.map(str::to_owned).collect();
     if mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.differing.is_empty() {
@@ -87,7 +88,9 @@ fn hint(file: &StateDict, wanted: &[(String, Vec<usize>)]) -> Option<String> {
     if found == model {
         None
     } else if same_but_window {
-        Some(format!("the file is for another window: it holds {found}, the model is {model}; its position bias tables can be resized"))
+        Some(format!(
+            "the file is for another window: it holds {found}, the model is {model}; its position bias tables can be resized"
+        ))
     } else {
         let ask = found.name().map_or_else(String::new, |name| format!("; is the model `{name}`?"));
         Some(format!("the file holds {found}, the model is {model}{ask}"))
@@ -96,8 +99,12 @@ fn hint(file: &StateDict, wanted: &[(String, Vec<usize>)]) -> Option<String> {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (missing, unexpected, differing) = (self.missing.len(), self.unexpected.len(), self.differing.len());
-        write!(f, "the weights do not fit the model, nothing was loaded: {missing} missing, {unexpected} unexpected, {differing} differing")?;
+        let (missing, unexpected, differing) =
+            (self.missing.len(), self.unexpected.len(), self.differing.len());
+        write!(
+            f,
+            "the weights do not fit the model, nothing was loaded: {missing} missing, {unexpected} unexpected, {differing} differing"
+        )?;
         if let Some(hint) = &self.hint {
             write!(f, "\n{hint}")?;
         }

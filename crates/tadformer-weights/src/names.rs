@@ -177,7 +177,8 @@ impl Layout {
         } else if has("patch_embed.") || has("layers.0.blocks.") {
             Naming::Microsoft
         } else {
-            let first: Vec<String> = file.iter().take(3).map(|tensor| format!("`{}`", tensor.name())).collect();
+            let first: Vec<String> =
+                file.iter().take(3).map(|tensor| format!("`{}`", tensor.name())).collect();
             return Err(Error::Names(format!(
                 "the names follow no Swin layout of Microsoft, timm, Hugging Face or the reference; they begin with {}",
                 first.join(", ")
@@ -205,7 +206,9 @@ impl Layout {
         let shift = if self.begins_stage { -1 } else { 0 };
         match place_microsoft(&shift_downsample(local, shift)) {
             // A training checkpoint's backbone has parts of its own.
-            Place::Nowhere(Reason::Unknown) if self.naming == Naming::Reference => Place::Here(name.to_owned()),
+            Place::Nowhere(Reason::Unknown) if self.naming == Naming::Reference => {
+                Place::Here(name.to_owned())
+            }
             place => place,
         }
     }
@@ -368,7 +371,12 @@ fn joined(name: &str, rows: [&Tensor; 3]) -> Result<Tensor> {
         if part.dtype() != first.dtype() || part.shape() != first.shape() || part.shape().is_empty() {
             let reason = format!(
                 "`{}` is {} {:?} and `{}` is {} {:?}",
-                first.name(), first.dtype(), first.shape(), part.name(), part.dtype(), part.shape()
+                first.name(),
+                first.dtype(),
+                first.shape(),
+                part.name(),
+                part.dtype(),
+                part.shape()
             );
             return Err(Error::tensor("join queries, keys and values into", name, reason));
         }
@@ -383,7 +391,11 @@ fn joined(name: &str, rows: [&Tensor; 3]) -> Result<Tensor> {
 fn split(tensor: &Tensor, names: [String; 3]) -> Result<Vec<Tensor>> {
     let mut shape = tensor.shape().to_vec();
     let Some(rows) = shape.first().copied().filter(|rows| rows.is_multiple_of(3)) else {
-        return Err(Error::tensor("split", tensor.name(), format!("its shape {shape:?} is not three blocks of rows")));
+        return Err(Error::tensor(
+            "split",
+            tensor.name(),
+            format!("its shape {shape:?} is not three blocks of rows"),
+        ));
     };
     shape[0] = rows / 3;
     let size = tensor.bytes().len() / 3;

@@ -74,7 +74,8 @@ pub fn resize_table(table: &Tensor, window: usize) -> Result<Tensor> {
                 let mut sum = 0.0;
                 for &(row, row_weight) in row_taps {
                     for &(column, weight) in column_taps {
-                        sum += row_weight * weight * f64::from(values[(row * source + column) * heads + head]);
+                        sum +=
+                            row_weight * weight * f64::from(values[(row * source + column) * heads + head]);
                     }
                 }
                 out.push(sum as f32);

@@ -18,7 +18,10 @@ pub(crate) fn read(bytes: &Bytes) -> Parse<StateDict> {
         return refuse(format!("it has {} bytes; the download or copy was cut off", bytes.len()));
     };
     if bytes.get(8) != Some(&b'{') {
-        return refuse(format!("{}; .safetensors, and .pth, .pt or .bin of `torch.save` are read", guess(bytes)));
+        return refuse(format!(
+            "{}; .safetensors, and .pth, .pt or .bin of `torch.save` are read",
+            guess(bytes)
+        ));
     }
     if declared > bytes.len() as u64 - 8 {
         return refuse(format!(
@@ -38,13 +41,17 @@ pub(crate) fn read(bytes: &Bytes) -> Parse<StateDict> {
     for name in metadata.offset_keys() {
         let info = metadata.info(&name).expect("the name comes from the same header");
         let Some(dtype) = Dtype::from_safetensors(info.dtype) else {
-            return refuse(format!("the tensor `{name}` has the element type {:?}, which is not read", info.dtype));
+            return refuse(format!(
+                "the tensor `{name}` has the element type {:?}, which is not read",
+                info.dtype
+            ));
         };
         let (from, to) = info.data_offsets;
         let Some(data) = bytes.slice(start + from..start + to) else {
             return refuse(format!("the tensor `{name}` lies outside of the file"));
         };
-        let tensor = Tensor::new(name, dtype, info.shape.clone(), data).map_err(|e| Refusal(e.to_string()))?;
+        let tensor =
+            Tensor::new(name, dtype, info.shape.clone(), data).map_err(|e| Refusal(e.to_string()))?;
         dict.insert(tensor).map_err(|e| Refusal(e.to_string()))?;
     }
     if let Some(texts) = metadata.metadata() {
@@ -55,12 +62,12 @@ pub(crate) fn read(bytes: &Bytes) -> Parse<StateDict> {
 
 /// Serialises beside `path`, then renames.
 pub(crate) fn write(dict: &StateDict, path: &Path) -> Result<()> {
-    let texts: HashMap<String, String> = dict.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let texts: HashMap<String, String> =
+        dict.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let texts = (!texts.is_empty()).then_some(texts);
     let views = dict.iter().map(|tensor| (tensor.name(), View(tensor)));
-    let bytes = safetensors::serialize(views, texts).map_err(|e| {
-        Error::io("serialise tensors for", path, std::io::Error::other(e))
-    })?;
+    let bytes = safetensors::serialize(views, texts)
+        .map_err(|e| Error::io("serialise tensors for", path, std::io::Error::other(e)))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e| Error::io("write", path, e);
     let mut file = tempfile::Builder::new().prefix(".weights-").tempfile_in(folder).map_err(failed)?;

@@ -24,7 +24,12 @@ impl Tensor {
     ///
     /// # Errors
     /// The number of bytes is not that of `shape` and `dtype`.
-    pub fn new(name: impl Into<String>, dtype: Dtype, shape: Vec<usize>, bytes: impl Into<Bytes>) -> Result<Self> {
+    pub fn new(
+        name: impl Into<String>,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: impl Into<Bytes>,
+    ) -> Result<Self> {
         let (name, bytes) = (name.into(), bytes.into());
         let expected = shape.iter().try_fold(dtype.size(), |n, &side| n.checked_mul(side));
         if expected != Some(bytes.len()) {

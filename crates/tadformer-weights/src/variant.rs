@@ -68,7 +68,13 @@ impl Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let depths: Vec<String> = self.depths.iter().map(ToString::to_string).collect();
-        write!(f, "{} (embed_dim {}, depths {}", self.name().unwrap_or("a Swin"), self.embed_dim, depths.join("-"))?;
+        write!(
+            f,
+            "{} (embed_dim {}, depths {}",
+            self.name().unwrap_or("a Swin"),
+            self.embed_dim,
+            depths.join("-")
+        )?;
         match self.window {
             Some(window) => write!(f, ", window {window})"),
             None => f.write_str(")"),

@@ -6,7 +6,8 @@ use crate::pickle::PickleValue;
 use crate::state_dict::StateDict;
 
 /// Keys under which training scripts keep a state dict, the preferred first.
-const WRAPPERS: &[&str] = &["model", "state_dict", "model_state_dict", "module", "net", "model_ema", "state_dict_ema"];
+const WRAPPERS: &[&str] =
+    &["model", "state_dict", "model_state_dict", "module", "net", "model_ema", "state_dict_ema"];
 /// Prefixes that `DataParallel` and `torch.compile` put before every name.
 const NAME_PREFIXES: &[&str] = &["module.", "_orig_mod."];
 /// Wrappers inside of wrappers.
@@ -37,8 +38,14 @@ impl Checkpoint {
             }
         }
         if !holds_tensors(at) {
-            let found = if at.is_dict() { format!("its keys are {}", keys(at)) } else { format!("it holds {}", at.kind()) };
-            return Err(refused(format!("it holds no state dict, at its top or under `model`, `state_dict`, …; {found}")));
+            let found = if at.is_dict() {
+                format!("its keys are {}", keys(at))
+            } else {
+                format!("it holds {}", at.kind())
+            };
+            return Err(refused(format!(
+                "it holds no state dict, at its top or under `model`, `state_dict`, …; {found}"
+            )));
         }
         let mut dict = StateDict::new();
         let strip = shared_prefix(at);
@@ -55,7 +62,11 @@ impl Checkpoint {
             };
             match budget.checked_sub(tensor.bytes().len()) {
                 Some(left) => budget = left,
-                None => return Err(refused("its tensors together are larger than the storages they view".to_owned())),
+                None => {
+                    return Err(refused(
+                        "its tensors together are larger than the storages they view".to_owned(),
+                    ));
+                }
             }
             dict.insert(tensor).map_err(|e| refused(e.to_string()))?;
         }
@@ -70,17 +81,19 @@ fn holds_tensors(value: PickleValue<'_>) -> bool {
 
 /// The prefix that all names have, or the empty text.
 fn shared_prefix(dict: PickleValue<'_>) -> &'static str {
-    let has = |prefix: &str| {
-        dict.items().filter_map(|(key, _)| key.as_str()).all(|name| name.starts_with(prefix))
-    };
+    let has =
+        |prefix: &str| dict.items().filter_map(|(key, _)| key.as_str()).all(|name| name.starts_with(prefix));
     NAME_PREFIXES.iter().find(|prefix| has(prefix)).copied().unwrap_or("")
 }
 
 /// The first keys of a dict, for messages.
 fn keys(dict: PickleValue<'_>) -> String {
     const SHOWN: usize = 12;
-    let mut keys: Vec<String> =
-        dict.items().take(SHOWN).map(|(key, _)| key.as_str().map_or_else(|| key.kind(), |k| format!("`{k}`"))).collect();
+    let mut keys: Vec<String> = dict
+        .items()
+        .take(SHOWN)
+        .map(|(key, _)| key.as_str().map_or_else(|| key.kind(), |k| format!("`{k}`")))
+        .collect();
     if dict.items().len() > SHOWN {
         keys.push(format!("… ({} in all)", dict.items().len()));
     }

@@ -212,7 +212,11 @@ impl Central {
         let deflated = match field16(10)? {
             0 => false,
             8 => true,
-            method => return refuse(format!("the entry `{name}` uses compression method {method}; 0 and 8 are read")),
+            method => {
+                return refuse(format!(
+                    "the entry `{name}` uses compression method {method}; 0 and 8 are read"
+                ));
+            }
         };
         let mut sizes = [u64::from(field32(24)?), u64::from(field32(20)?), u64::from(field32(42)?)];
         if sizes.contains(&u64::from(u32::MAX)) {
@@ -276,7 +280,8 @@ fn locate_data(bytes: &[u8], limit: usize, record: &Central) -> Parse<(Range<usi
         let local_packed = u32_at(header, 18).map(u64::from).ok_or_else(outside)?;
         let local_size = u32_at(header, 22).map(u64::from).ok_or_else(outside)?;
         let agrees = |local: u64, central: u64| local == central || local == u64::from(u32::MAX);
-        if local_crc != record.crc || !agrees(local_packed, record.packed) || !agrees(local_size, record.size) {
+        if local_crc != record.crc || !agrees(local_packed, record.packed) || !agrees(local_size, record.size)
+        {
             return refuse(format!("the entry `{name}` has another size or checksum in its local header"));
         }
     }

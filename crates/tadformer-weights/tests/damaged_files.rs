@@ -9,8 +9,14 @@ fn file(name: &str) -> Vec<u8> {
     std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
 }
 
-const FILES: [&str; 6] =
-    ["protocol2.pth", "protocol4.pth", "protocol5.pth", "deflated.pth", "legacy.pth", "position_bias_resize.safetensors"];
+const FILES: [&str; 6] = [
+    "protocol2.pth",
+    "protocol4.pth",
+    "protocol5.pth",
+    "deflated.pth",
+    "legacy.pth",
+    "position_bias_resize.safetensors",
+];
 
 fn read(bytes: Vec<u8>) -> tadformer_weights::Result<StateDict> {
     StateDict::from_bytes(Path::new("damaged"), bytes)
@@ -27,7 +33,9 @@ fn walk(checkpoint: &Checkpoint, value: PickleValue<'_>, depth: usize) -> usize 
     if depth == 0 {
         return tensor;
     }
-    let pairs = value.items().map(|(key, value)| walk(checkpoint, key, depth - 1) + walk(checkpoint, value, depth - 1));
+    let pairs = value
+        .items()
+        .map(|(key, value)| walk(checkpoint, key, depth - 1) + walk(checkpoint, value, depth - 1));
     let members = value.members().map(|member| walk(checkpoint, member, depth - 1));
     tensor + pairs.sum::<usize>() + members.sum::<usize>()
 }
@@ -41,7 +49,11 @@ fn every_truncation_is_refused() {
             if whole.len() > 8192 && length % (whole.len() / 64) != 0 && length + 32 < whole.len() {
                 continue;
             }
-            assert!(read(whole[..length].to_vec()).is_err(), "{name} cut to {length} of {} bytes", whole.len());
+            assert!(
+                read(whole[..length].to_vec()).is_err(),
+                "{name} cut to {length} of {} bytes",
+                whole.len()
+            );
         }
         assert!(read(whole).is_ok());
     }

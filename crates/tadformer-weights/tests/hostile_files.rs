@@ -1,32 +1,39 @@
 //! Files that were made to harm a reader: each is refused with its reason, and in little memory.
 //!
-//! This binary counts what it allocates; its cases run one after the other, so that each has its own peak.
+//! This binary counts what each thread allocates: a case has a thread of its own, and so its own peak.
 
 mod torch_file;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tadformer_weights::{Checkpoint, StateDict};
 use torch_file::{Entry, Pickle, zip};
 
 struct Counting;
 
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    // Constant and without destructor: reading them allocates nothing.
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    NOW.set(NOW.get() + bytes);
+    PEAK.set(PEAK.get().max(NOW.get()));
+}
 
 // SAFETY: every call is passed on to the system's allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        count(layout.size().cast_signed());
         // SAFETY: the caller keeps the promises of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
+        count(-layout.size().cast_signed());
         // SAFETY: the caller keeps the promises of `dealloc`.
         unsafe { System.dealloc(at, layout) }
     }
@@ -34,17 +41,16 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const MIB: usize = 1 << 20;
+const MOST: isize = 64 << 20;
 
-/// Runs `read` alone; returns its result and the most memory it held at once.
-fn measured<T>(read: impl FnOnce() -> T) -> (T, usize) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
+/// Runs `read`; returns its result and the most memory it held at once.
+fn measured<T>(read: impl FnOnce() -> T) -> (T, isize) {
+    let before = NOW.get();
+    PEAK.set(before);
     let result = read();
-    (result, PEAK.load(Relaxed) - before)
+    (result, PEAK.get() - before)
 }
 
 /// Reads a file that must be refused with `reason`, in less than 64 MiB beside the file itself.
@@ -54,7 +60,7 @@ fn check_refused(file: Vec<u8>, reason: &str) {
     let message = result.expect_err(reason).to_string();
     assert!(message.contains(reason), "expected `{reason}` in: {message}");
     assert!(message.contains("evil.pth"), "{message}");
-    assert!(peak < 64 * MIB, "{peak} bytes for a file of {length}: {message}");
+    assert!(peak < MOST, "{peak} bytes for a file of {length}: {message}");
 }
 
 /// A ZIP checkpoint of this pickle and one storage `0` of four bytes.
@@ -74,6 +80,12 @@ fn shaped(shape: &[i32], strides: &[i32]) -> Vec<u8> {
 }
 
 #[test]
+fn the_measure_sees_what_is_held() {
+    let ((), peak) = measured(|| drop(std::hint::black_box(vec![1u8; 3 * MIB])));
+    assert!((3 << 20..4 << 20).contains(&peak), "{peak}");
+}
+
+#[test]
 fn the_same_writer_makes_files_that_are_read() {
     let dict = StateDict::from_bytes(Path::new("good.pth"), shaped(&[1], &[1])).unwrap();
     assert_eq!(dict.get("w").unwrap().to_f32(), [0.0]);
@@ -83,9 +95,24 @@ fn the_same_writer_makes_files_that_are_read() {
 fn code_is_refused_and_not_run() {
     let witness = std::env::temp_dir().join(format!("pickle-ran-{}", std::process::id()));
     let command = format!("touch {}", witness.display());
-    for (module, name) in [("os", "system"), ("posix", "system"), ("builtins", "eval"), ("subprocess", "Popen"), ("__builtin__", "exec"), ("runpy", "_run_code"), ("os.path", "join")] {
+    for (module, name) in [
+        ("os", "system"),
+        ("posix", "system"),
+        ("builtins", "eval"),
+        ("subprocess", "Popen"),
+        ("__builtin__", "exec"),
+        ("runpy", "_run_code"),
+        ("os.path", "join"),
+    ] {
         for protocol in [2, 4] {
-            let pickle = Pickle::new(protocol).dict().text("w").global(module, name).text(&command).tuple1().reduce().set_item();
+            let pickle = Pickle::new(protocol)
+                .dict()
+                .text("w")
+                .global(module, name)
+                .text(&command)
+                .tuple1()
+                .reduce()
+                .set_item();
             check_refused(checkpoint(pickle), &format!("it asks to call `{module}.{name}`"));
         }
     }
@@ -94,7 +121,15 @@ fn code_is_refused_and_not_run() {
 
 #[test]
 fn an_unknown_class_stays_an_unmade_object() {
-    let pickle = Pickle::new(2).dict().text("x").global("mylib.models", "Model").empty_tuple().new_object().dict().build().set_item();
+    let pickle = Pickle::new(2)
+        .dict()
+        .text("x")
+        .global("mylib.models", "Model")
+        .empty_tuple()
+        .new_object()
+        .dict()
+        .build()
+        .set_item();
     let file = checkpoint(pickle);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pth");
@@ -125,7 +160,7 @@ fn memo_doubling_costs_what_its_file_costs() {
     }
     check_refused(checkpoint(pickle.set_item()), "holds no state dict");
     let mut pickle = Pickle::new(2).dict().text("w").int(7);
-    for slot in 0..200u8 {
+    for slot in 0..150u8 {
         pickle = pickle.put(slot).get(slot).tuple2();
     }
     check_refused(checkpoint(pickle.set_item()), "holds no state dict");
@@ -158,14 +193,19 @@ fn shapes_that_overflow_or_leave_the_storage_are_refused() {
 
 #[test]
 fn storages_that_are_not_there_are_refused() {
-    let claims = |numel| with_tensor(|p| p.storage("FloatStorage", "0", numel).int(0).ints(&[1]).ints(&[1]).none().none());
+    let claims = |numel| {
+        with_tensor(|p| p.storage("FloatStorage", "0", numel).int(0).ints(&[1]).ints(&[1]).none().none())
+    };
     check_refused(claims(i32::MAX), "has 4 bytes and claims 8589934588");
     check_refused(claims(-4), "for a size");
     let other = with_tensor(|p| p.storage("FloatStorage", "9", 1).int(0).ints(&[1]).ints(&[1]).none().none());
     check_refused(other, "the storage `9` is not in the archive");
-    let path = with_tensor(|p| p.storage("FloatStorage", "../data.pkl", 1).int(0).ints(&[1]).ints(&[1]).none().none());
+    let path = with_tensor(|p| {
+        p.storage("FloatStorage", "../data.pkl", 1).int(0).ints(&[1]).ints(&[1]).none().none()
+    });
     check_refused(path, "is not in the archive");
-    let complex = with_tensor(|p| p.storage("ComplexFloatStorage", "0", 1).int(0).ints(&[1]).ints(&[1]).none().none());
+    let complex =
+        with_tensor(|p| p.storage("ComplexFloatStorage", "0", 1).int(0).ints(&[1]).ints(&[1]).none().none());
     check_refused(complex, "ComplexFloatStorage` are not read");
 }
 
@@ -196,8 +236,8 @@ fn deep_nesting_is_refused() {
 
 #[test]
 fn endless_instructions_are_refused() {
-    check_refused(checkpoint(Pickle::new(2).raw(&b"N".repeat(3_000_000))), "more than 1000000 instructions");
-    check_refused(checkpoint(Pickle::new(2).raw(&b"(]t".repeat(400_000))), "more than 1000000 instructions");
+    check_refused(checkpoint(Pickle::new(2).raw(&b"N".repeat(3_000_000))), "more than 500000 instructions");
+    check_refused(checkpoint(Pickle::new(2).raw(&b"(]t".repeat(400_000))), "more than 500000 instructions");
 }
 
 #[test]
@@ -210,7 +250,9 @@ fn a_container_that_holds_itself_is_no_endless_loop() {
 
 #[test]
 fn a_stack_that_runs_empty_is_refused() {
-    for bytes in [&b"."[..], b"0", b"2", b"a", b"s", b"u", b"t", b"R", b"b", b"Q", b"(N)a", b"(s", b"\x94", b"h\x07"] {
+    for bytes in
+        [&b"."[..], b"0", b"2", b"a", b"s", b"u", b"t", b"R", b"b", b"Q", b"(N)a", b"(s", b"\x94", b"h\x07"]
+    {
         let file = checkpoint(Pickle::new(2).raw(bytes));
         let message = StateDict::from_bytes(Path::new("x"), file).unwrap_err().to_string();
         assert!(message.contains("(pickle, byte "), "{bytes:?}: {message}");
@@ -315,7 +357,9 @@ fn headers_of_safetensors_that_lie_are_refused() {
         bytes.extend(vec![0; data]);
         bytes
     };
-    let tensor = |shape: &str, end: &str| format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#);
+    let tensor = |shape: &str, end: &str| {
+        format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
+    };
     assert!(StateDict::from_bytes(Path::new("x"), file(&tensor("[2]", "8"), 8)).is_ok());
     check_refused(file(&tensor("[2]", "8"), 4), "other than the 4 bytes of tensors that are there");
     check_refused(file(&tensor("[2]", "8"), 12), "other than the 12 bytes of tensors that are there");

@@ -111,7 +111,8 @@ fn a_file_arrives_and_is_not_fetched_again() {
 fn a_file_arrives_through_a_redirect_and_the_token_stays_behind() {
     let case = Case::new(&[Fault::RedirectToOtherHost]);
     case.check_arrives();
-    let elsewhere: Vec<_> = case.server.requests().into_iter().filter(|r| r.path.starts_with("/cdn/")).collect();
+    let elsewhere: Vec<_> =
+        case.server.requests().into_iter().filter(|r| r.path.starts_with("/cdn/")).collect();
     assert_eq!(elsewhere.len(), 1);
     assert!(elsewhere.iter().all(|request| request.token.is_none()));
     let home = case.server.requests().into_iter().filter(|r| !r.path.starts_with("/cdn/"));
@@ -393,5 +394,9 @@ fn progress_is_told() {
     let mut heard = Heard::default();
     fetch_with(&case.settings, &case.source, &mut heard).unwrap();
     assert_eq!((heard.have, heard.received, heard.finished), (vec![1000], 299_000, 1));
-    assert!(heard.notes[0].contains("status 503") && heard.notes[0].contains("trying again"), "{:?}", heard.notes);
+    assert!(
+        heard.notes[0].contains("status 503") && heard.notes[0].contains("trying again"),
+        "{:?}",
+        heard.notes
+    );
 }

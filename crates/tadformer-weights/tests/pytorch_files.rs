@@ -138,9 +138,14 @@ fn the_reference_checkpoint_tells_its_configuration_and_optimizer() {
     assert_eq!(config.get("DATA").unwrap().get("IMG_SIZE").unwrap().as_i64(), Some(64));
     let optimizer = root.get("optimizer").unwrap();
     let groups: Vec<_> = optimizer.get("param_groups").unwrap().members().collect();
-    let counts: Vec<_> = groups.iter().map(|group| group.get("params").unwrap().members().len() as u64).collect();
-    let wanted: Vec<_> =
-        expected["optimizer"]["group_param_counts"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).collect();
+    let counts: Vec<_> =
+        groups.iter().map(|group| group.get("params").unwrap().members().len() as u64).collect();
+    let wanted: Vec<_> = expected["optimizer"]["group_param_counts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(serde_json::Value::as_u64)
+        .collect();
     assert_eq!(counts, wanted);
     for (group, hyper) in groups.iter().zip(expected["optimizer"]["group_hyper"].as_array().unwrap()) {
         for key in ["lr", "initial_lr", "weight_decay", "eps"] {

@@ -61,7 +61,11 @@ fn all_published_layouts_become_the_same_tensors() {
         assert_eq!(mapped.naming, naming, "{keys:?}");
         assert_eq!(shapes(&mapped.tensors), wanted, "{keys:?}");
         let joined = if naming == Naming::HuggingFace { 2 * 24 } else { 0 };
-        assert_eq!(mapped.tensors.len() + joined + mapped.ignored.len(), file.len(), "{keys:?}: each tensor once");
+        assert_eq!(
+            mapped.tensors.len() + joined + mapped.ignored.len(),
+            file.len(),
+            "{keys:?}: each tensor once"
+        );
         assert!(mapped.ignored.iter().all(|ignored| ignored.reason != Reason::Unknown), "{keys:?}");
     }
 }
@@ -91,7 +95,10 @@ fn each_tensor_lands_where_the_golden_map_says() {
             format!("backbone.{site}{linear}.{last}")
         };
         let Some(found) = mapped.tensors.get(&ours(microsoft_name)) else {
-            assert!(microsoft_name.starts_with("norm.") || microsoft_name.starts_with("head."), "{microsoft_name}");
+            assert!(
+                microsoft_name.starts_with("norm.") || microsoft_name.starts_with("head."),
+                "{microsoft_name}"
+            );
             continue;
         };
         assert!(microsoft.tensors.get(found.name()).is_some());
@@ -124,7 +131,12 @@ fn the_way_back_gives_the_published_names_and_values() {
         assert!(again.ignored.is_empty());
         assert_eq!(shapes(&again.tensors), shapes(&ours));
         for tensor in &ours {
-            assert_eq!(again.tensors.get(tensor.name()).unwrap().to_f32(), tensor.to_f32(), "{}", tensor.name());
+            assert_eq!(
+                again.tensors.get(tensor.name()).unwrap().to_f32(),
+                tensor.to_f32(),
+                "{}",
+                tensor.name()
+            );
         }
     }
     let published = shapes(&listed(&["huggingface"]));
@@ -140,7 +152,11 @@ fn a_reference_checkpoint_keeps_its_names() {
     for tensor in &mapped.tensors {
         assert_eq!(tensor.to_f32(), file.get(tensor.name()).unwrap().to_f32());
     }
-    assert!(mapped.ignored.iter().all(|i| matches!(i.reason, Reason::Buffer | Reason::Counter)), "{:?}", mapped.ignored);
+    assert!(
+        mapped.ignored.iter().all(|i| matches!(i.reason, Reason::Buffer | Reason::Counter)),
+        "{:?}",
+        mapped.ignored
+    );
     assert_eq!(mapped.tensors.len() + mapped.ignored.len(), file.len());
     let variant = Variant::of(mapped.tensors.iter().map(|t| (t.name(), t.shape()))).unwrap();
     assert_eq!((variant.embed_dim, variant.depths, variant.num_heads), (16, vec![2; 4], vec![1, 2, 4, 8]));
@@ -244,7 +260,8 @@ fn half_precision_files_fit_and_convert() {
     let mut file = StateDict::new();
     // 1.0 in bf16 and in f16
     let (bf16, f16) = ([0x80, 0x3f], [0x00, 0x3c]);
-    file.insert(Tensor::new("patch_embed.norm.weight", Dtype::BF16, vec![1], bf16.to_vec()).unwrap()).unwrap();
+    file.insert(Tensor::new("patch_embed.norm.weight", Dtype::BF16, vec![1], bf16.to_vec()).unwrap())
+        .unwrap();
     file.insert(Tensor::new("patch_embed.norm.bias", Dtype::F16, vec![1], f16.to_vec()).unwrap()).unwrap();
     let wanted = ["weight", "bias"].map(|last| (format!("backbone.patch_embed.norm.{last}"), vec![1]));
     let fitted = fit(&names::map(&file).unwrap(), &wanted).unwrap();

@@ -98,7 +98,9 @@ impl Client {
                 return Err(Failure::Final(format!("`{address}` redirects to nowhere (status {status})")));
             };
             let (Some(here), Some(there)) = (Origin::of(&address), Origin::of(&next)) else {
-                return Err(Failure::Final(format!("`{address}` redirects to `{next}`, which is no web address")));
+                return Err(Failure::Final(format!(
+                    "`{address}` redirects to `{next}`, which is no web address"
+                )));
             };
             if here.is_https && !there.is_https {
                 return Err(Failure::Final(format!("`{address}` redirects to the unencrypted `{next}`")));
@@ -118,7 +120,9 @@ impl Client {
         if let Some(from) = from.filter(|&from| from > 0) {
             request = request.header("Range", format!("bytes={from}-"));
         }
-        if let Some(token) = self.token.as_ref().filter(|_| self.origin.is_some() && Origin::of(address) == self.origin) {
+        if let Some(token) =
+            self.token.as_ref().filter(|_| self.origin.is_some() && Origin::of(address) == self.origin)
+        {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|e| match e {
@@ -140,10 +144,13 @@ impl Client {
                 // The Hub says what is missing: the repository, the revision or the file.
                 let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok());
                 let code = code.map_or_else(String::new, |code| format!(" ({code})"));
-                Err(Failure::Final(format!("status 404 for `{address}`{code}: no such repository, revision or file")))
+                Err(Failure::Final(format!(
+                    "status 404 for `{address}`{code}: no such repository, revision or file"
+                )))
             }
             408 | 425 | 429 | 500..=599 => {
-                let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                let seconds =
+                    answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
                 let longest = self.limits.pause.saturating_mul(60);
                 let wait = seconds.map(|seconds| Duration::from_secs(seconds).min(longest));
                 Err(Failure::Passing { reason: format!("status {status} for `{address}`"), wait })

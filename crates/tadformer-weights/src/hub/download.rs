@@ -29,7 +29,12 @@ pub(super) struct Download<'a> {
 }
 
 impl<'a> Download<'a> {
-    pub(super) fn new(settings: &Settings, cache: &'a Cache, source: &'a Source, metadata: &'a Metadata) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        cache: &'a Cache,
+        source: &'a Source,
+        metadata: &'a Metadata,
+    ) -> Self {
         let repo = cache.repo_folder(source);
         let blobs = repo.join("blobs");
         let blob = blobs.join(&metadata.etag);
@@ -44,7 +49,8 @@ impl<'a> Download<'a> {
         let _lock = self.lock(progress)?;
         if !self.blob_is_whole()? {
             self.transfer_verified(client, progress)?;
-            std::fs::rename(&self.part, &self.blob).map_err(|e| Error::io("rename the download to", &self.blob, e))?;
+            std::fs::rename(&self.part, &self.blob)
+                .map_err(|e| Error::io("rename the download to", &self.blob, e))?;
             sync_folder(&blobs);
         }
         self.link()
@@ -103,7 +109,8 @@ impl<'a> Download<'a> {
         match result? {
             Ok(()) => Ok(()),
             Err(wrong) if have > 0 => {
-                progress.note(&format!("the partial file was damaged ({wrong}); fetching it from the beginning"));
+                progress
+                    .note(&format!("the partial file was damaged ({wrong}); fetching it from the beginning"));
                 let again = self.transfer(client, progress);
                 progress.finished();
                 again?.map_err(|wrong| self.failed(wrong))
@@ -116,7 +123,9 @@ impl<'a> Download<'a> {
     fn transfer(&self, client: &Client, progress: &mut dyn Progress) -> Result<Result<(), String>> {
         let mut part = Part::open(&self.part, self.metadata.size)?;
         progress.started(&self.source.display(), self.metadata.size, part.length);
-        client.retrying(&self.source.display(), progress, |progress| self.receive(client, &mut part, progress))?;
+        client.retrying(&self.source.display(), progress, |progress| {
+            self.receive(client, &mut part, progress)
+        })?;
         let wrong = self.wrong(&part);
         if wrong.is_some() {
             std::fs::remove_file(&self.part).map_err(|e| Error::io("delete", &self.part, e))?;
@@ -199,7 +208,8 @@ impl<'a> Download<'a> {
         replace_link(Path::new(&target), &self.blob, &path).map_err(|e| Error::io("link", &path, e))?;
         if self.source.revision != self.metadata.commit {
             let reference = self.repo.join("refs").join(&self.source.revision);
-            write_whole(&reference, self.metadata.commit.as_bytes()).map_err(|e| Error::io("write", &reference, e))?;
+            write_whole(&reference, self.metadata.commit.as_bytes())
+                .map_err(|e| Error::io("write", &reference, e))?;
         }
         Ok(path)
     }
@@ -210,7 +220,9 @@ impl<'a> Download<'a> {
 
     fn unwritable(&self, e: &std::io::Error) -> Failure {
         let path = self.part.display();
-        Failure::Final(format!("cannot write `{path}`: {e}; make room or set HF_HOME to another disk, it will be resumed"))
+        Failure::Final(format!(
+            "cannot write `{path}`: {e}; make room or set HF_HOME to another disk, it will be resumed"
+        ))
     }
 }
 
@@ -303,14 +315,19 @@ fn continues(answer: &Response<Body>, from: u64) -> std::result::Result<bool, St
     if start == Some(from) {
         return Ok(true);
     }
-    Err(format!("bytes from {from} on were asked for, and the answer is `{}`", range.unwrap_or("of no range")))
+    Err(format!(
+        "bytes from {from} on were asked for, and the answer is `{}`",
+        range.unwrap_or("of no range")
+    ))
 }
 
 /// Puts a link in place in one step, so that nobody sees the old one gone and the new one missing.
 #[cfg(unix)]
 fn replace_link(target: &Path, _blob: &Path, path: &Path) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
-    let link = tempfile::Builder::new().prefix(".link-").make_in(folder, |at| std::os::unix::fs::symlink(target, at))?;
+    let link = tempfile::Builder::new()
+        .prefix(".link-")
+        .make_in(folder, |at| std::os::unix::fs::symlink(target, at))?;
     link.into_temp_path().persist(path).map_err(|e| e.error)
 }
 

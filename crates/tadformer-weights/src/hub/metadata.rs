@@ -32,7 +32,8 @@ pub(super) fn ask(
     progress: &mut dyn Progress,
 ) -> Result<Metadata> {
     let revision = source.revision.replace('/', "%2F");
-    let address = |revision: &str| format!("{}/{}/resolve/{revision}/{}", settings.endpoint, source.repo, source.file);
+    let address =
+        |revision: &str| format!("{}/{}/resolve/{revision}/{}", settings.endpoint, source.repo, source.file);
     client.retrying(&source.display(), progress, |_| {
         let answer = client.head(&address(&revision))?;
         read(&answer, source.sha256.as_deref(), address).map_err(Failure::Final)
@@ -72,7 +73,9 @@ fn read(
         && is_sha256(&etag)
         && etag != pin
     {
-        return Err(format!("the Hub has a file of SHA-256 {etag}, expected {pin}: it was replaced; pin a revision that has it"));
+        return Err(format!(
+            "the Hub has a file of SHA-256 {etag}, expected {pin}: it was replaced; pin a revision that has it"
+        ));
     }
     let is_direct = answer.status().is_success();
     let size = header("x-linked-size").or_else(|| header("content-length").filter(|_| is_direct));

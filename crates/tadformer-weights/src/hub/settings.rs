@@ -67,7 +67,8 @@ impl Settings {
     /// # Errors
     /// Those of [`from_env`](Self::from_env).
     pub fn from_vars(var: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let set = |name: &str| var(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let set =
+            |name: &str| var(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
@@ -123,7 +124,9 @@ mod tests {
     use super::*;
 
     fn settings(set: &[(&str, &str)]) -> Result<Settings> {
-        Settings::from_vars(&|name| set.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned()))
+        Settings::from_vars(&|name| {
+            set.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned())
+        })
     }
 
     #[test]

@@ -7,9 +7,9 @@
 use crate::dtype::Dtype;
 use crate::error::{Parse, Refusal, refuse};
 
+use super::MAX_RANK;
 use super::arena::{Arena, Id, Node, StorageSpec, TensorSpec};
 use super::machine::Machine;
-use super::MAX_RANK;
 
 /// Modules whose functions act instead of describing data. An unknown name elsewhere stays an unmade object and would
 /// do no harm either; these are refused because a file that names them was made to attack other readers.
@@ -51,8 +51,23 @@ const ACTING_MODULES: &[&str] = &[
 
 /// The names of Python's built-in module that stand for data.
 const DATA_BUILTINS: &[&str] = &[
-    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
-    "slice", "str", "tuple", "unicode", "long",
+    "bool",
+    "bytearray",
+    "bytes",
+    "complex",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "set",
+    "slice",
+    "str",
+    "tuple",
+    "unicode",
+    "long",
 ];
 
 /// Refuses a global that no weight file has a reason to name.
@@ -64,7 +79,9 @@ pub(super) fn check(arena: &Arena, id: Id) -> Parse<()> {
         root => ACTING_MODULES.contains(&root),
     };
     if acts {
-        return refuse(format!("it asks to call `{module}.{name}`: it is a program, not weights; do not use it anywhere"));
+        return refuse(format!(
+            "it asks to call `{module}.{name}`: it is a program, not weights; do not use it anywhere"
+        ));
     }
     Ok(())
 }
@@ -76,14 +93,19 @@ pub(super) fn reduce(machine: &mut Machine, function: Id, args: Id) -> Parse<Id>
         return Ok(machine.object(function, args));
     };
     let Some(arguments) = arena.tuple(args) else {
-        return refuse(format!("`{module}.{name}` is given {} instead of a tuple of arguments", arena.kind(args)));
+        return refuse(format!(
+            "`{module}.{name}` is given {} instead of a tuple of arguments",
+            arena.kind(args)
+        ));
     };
     let arguments: Vec<Id> = arguments.to_vec();
     match (module, name) {
-        ("torch._utils", "_rebuild_tensor") => expect(name, &arguments, 4, 4)
-            .and_then(|()| tensor(machine, &arguments, None)),
-        ("torch._utils", "_rebuild_tensor_v2") => expect(name, &arguments, 6, 7)
-            .and_then(|()| tensor(machine, &arguments, None)),
+        ("torch._utils", "_rebuild_tensor") => {
+            expect(name, &arguments, 4, 4).and_then(|()| tensor(machine, &arguments, None))
+        }
+        ("torch._utils", "_rebuild_tensor_v2") => {
+            expect(name, &arguments, 6, 7).and_then(|()| tensor(machine, &arguments, None))
+        }
         ("torch._utils", "_rebuild_tensor_v3") => {
             expect(name, &arguments, 7, 8)?;
             let dtype = dtype_of_global(arena, arguments[6])?;
@@ -131,7 +153,10 @@ pub(super) fn persistent(machine: &mut Machine, reference: Id) -> Parse<Id> {
         return refuse("a reference to a storage does not have 5 or 6 parts");
     };
     if arena.str(parts[0]) != Some("storage") {
-        return refuse(format!("it refers to {} outside of the file; only storages are read", arena.kind(parts[0])));
+        return refuse(format!(
+            "it refers to {} outside of the file; only storages are read",
+            arena.kind(parts[0])
+        ));
     }
     if let Some(&view) = parts.get(5)
         && !matches!(arena.node(view), Node::None)
@@ -181,7 +206,11 @@ fn storage_dtype(arena: &Arena, class: Id) -> Parse<Option<Dtype>> {
         "ByteStorage" => Dtype::U8,
         "BoolStorage" => Dtype::Bool,
         "UntypedStorage" if is_torch => return Ok(None),
-        _ => return refuse(format!("storages of `{module}.{name}` are not read (complex or quantised numbers?)")),
+        _ => {
+            return refuse(format!(
+                "storages of `{module}.{name}` are not read (complex or quantised numbers?)"
+            ));
+        }
     };
     if !is_torch {
         return refuse(format!("`{module}.{name}` is no storage of PyTorch"));
@@ -235,9 +264,10 @@ fn tensor(machine: &mut Machine, arguments: &[Id], dtype: Option<Dtype>) -> Pars
     };
     let elements = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side)).ok_or_else(outside)?;
     if elements > 0 {
-        let last = shape.iter().zip(&strides).try_fold(offset, |last, (&side, &stride)| {
-            last.checked_add((side - 1).checked_mul(stride)?)
-        });
+        let last = shape
+            .iter()
+            .zip(&strides)
+            .try_fold(offset, |last, (&side, &stride)| last.checked_add((side - 1).checked_mul(stride)?));
         if last.is_none_or(|last| last >= numel) {
             return Err(outside());
         }

@@ -243,7 +243,9 @@ impl Machine {
                 self.stack.push(id);
             }
             other => {
-                return refuse(format!("the instruction {other:#04x} is unknown, or none that a weight file needs"));
+                return refuse(format!(
+                    "the instruction {other:#04x} is unknown, or none that a weight file needs"
+                ));
             }
         }
         Ok(())

@@ -71,8 +71,8 @@ impl<'a> PickleValue<'a> {
             Node::Float(value) => Some(*value),
             Node::Int(value) => Some(*value as f64),
             _ => match self.numpy_scalar()? {
-                (kind, bytes) if kind == "f8" => Some(f64::from_le_bytes(*bytes.first_chunk()?)),
-                (kind, bytes) if kind == "f4" => Some(f64::from(f32::from_le_bytes(*bytes.first_chunk()?))),
+                ("f8", bytes) => Some(f64::from_le_bytes(*bytes.first_chunk()?)),
+                ("f4", bytes) => Some(f64::from(f32::from_le_bytes(*bytes.first_chunk()?))),
                 _ => self.as_i64().map(|value| value as f64),
             },
         }

@@ -18,7 +18,8 @@ pub(crate) fn offset_and_amplitude(name: &str, shape: &[usize]) -> Option<(f64, 
 
 /// `count` values of the tensor `name`: FNV-1a of the name seeds splitmix64, uniform in `offset ± amplitude`.
 pub(crate) fn generated(name: &str, count: usize, offset: f64, amplitude: f64) -> Vec<f32> {
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let seed =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let value = |at: u64| {
         let mut z = seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

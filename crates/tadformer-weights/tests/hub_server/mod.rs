@@ -125,16 +125,24 @@ impl State {
         self.requests.lock().unwrap().push(request.clone());
         if let Some(location) = self.redirect(&request) {
             let linked = self.announcement(None);
-            return write!(stream, "HTTP/1.1 302 Found\r\nLocation: {location}\r\n{linked}Content-Length: 0\r\nConnection: close\r\n\r\n");
+            return write!(
+                stream,
+                "HTTP/1.1 302 Found\r\nLocation: {location}\r\n{linked}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
         let is_question = request.method == "HEAD";
         let fault = self.next_fault(is_question);
-        if is_question { self.answer(&mut stream, fault) } else { self.transfer(&mut stream, &request, fault) }
+        if is_question {
+            self.answer(&mut stream, fault)
+        } else {
+            self.transfer(&mut stream, &request, fault)
+        }
     }
 
     fn next_fault(&self, is_question: bool) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
-        let at = faults.iter().position(|fault| !fault.is_lasting() && fault.is_of_questions() == is_question)?;
+        let at =
+            faults.iter().position(|fault| !fault.is_lasting() && fault.is_of_questions() == is_question)?;
         Some(faults.remove(at))
     }
 
@@ -174,22 +182,39 @@ impl State {
                 thread::sleep(Duration::from_secs(3));
                 return Ok(());
             }
-            Some(Fault::Html) => "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n".to_owned(),
+            Some(Fault::Html) => {
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n".to_owned()
+            }
             fault => {
-                format!("HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n", self.announcement(fault), self.file.len())
+                format!(
+                    "HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n",
+                    self.announcement(fault),
+                    self.file.len()
+                )
             }
         };
         write!(stream, "{head}Connection: close\r\n\r\n")
     }
 
-    fn transfer(&self, stream: &mut TcpStream, request: &Request, fault: Option<Fault>) -> std::io::Result<()> {
-        let asked = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    fn transfer(
+        &self,
+        stream: &mut TcpStream,
+        request: &Request,
+        fault: Option<Fault>,
+    ) -> std::io::Result<()> {
+        let asked = request
+            .range
+            .as_deref()
+            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         let from: usize = asked.filter(|_| fault != Some(Fault::IgnoreRange)).unwrap_or(0);
         let total = self.file.len();
         let mut body = self.file[from.min(total)..].to_vec();
         match fault {
             Some(Fault::OnTransfer(status)) => {
-                return write!(stream, "HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                return write!(
+                    stream,
+                    "HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
             }
             Some(Fault::HtmlOnTransfer) => body = b"<html>Please sign in</html>".to_vec(),
             Some(Fault::WrongBytes) => body[1000] ^= 1,
