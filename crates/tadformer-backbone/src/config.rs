@@ -26,7 +26,8 @@ pub struct SwinConfig {
     #[serde(default = "default_image_size")]
     pub image_size: usize,
     /// Probability of dropping the last block's residual branches while training; earlier ones less, linearly from 0.
-    #[serde(default = "default_drop_path_rate")]
+    /// Part of how a network is trained rather than of its sizes, so it is not read or written with them.
+    #[serde(skip, default = "default_drop_path_rate")]
     pub drop_path_rate: f64,
 }
 

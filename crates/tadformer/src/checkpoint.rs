@@ -1,0 +1,144 @@
+//! What a run keeps on disk: everything needed to go on as if never stopped, in one file.
+
+use crate::optim::AdamW;
+use crate::pretrained::{Origin, to_candle};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tadformer_ops::{Entry, ParamStore, Role};
+use tadformer_weights::StateDict;
+
+/// Where training stands.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Epochs finished.
+    pub epoch: usize,
+    /// Updates made.
+    pub update: u64,
+    /// Best gain so far, in percent, and the epoch after which it was measured.
+    pub best: Option<(f64, usize)>,
+    /// The weight file under the trained tensors; without one they are on weights drawn from the run's seed.
+    pub origin: Option<Origin>,
+}
+
+/// The metadata entry that holds the [`TrainState`].
+const STATE: &str = "tadformer.state";
+/// Prefix of the optimiser's tensors.
+const OPTIMIZER: &str = "optimizer.";
+
+/// Trainable tensors, running statistics, optimiser moments and the state of training; frozen weights are referred to
+/// by file and checksum, not copied.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    /// Where training stands.
+    pub state: TrainState,
+    /// Trainable tensors and running statistics by name.
+    pub tensors: HashMap<String, Tensor>,
+    /// The optimiser's tensors, empty in a checkpoint that is only for use.
+    pub optimizer: Vec<(String, Tensor)>,
+}
+
+impl Checkpoint {
+    /// Writes a checkpoint beside `path` and renames it: what was there stays good until the new one is whole.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to.
+    pub fn write(
+        path: &Path,
+        store: &ParamStore,
+        optimizer: Option<&AdamW>,
+        state: &TrainState,
+    ) -> Result<()> {
+        let mut dict = StateDict::new();
+        for entry in store.entries().iter().filter(|entry| entry.role != Role::Frozen) {
+            insert(&mut dict, &entry.name, &entry.tensor)?;
+        }
+        if let Some(optimizer) = optimizer {
+            for (name, tensor) in optimizer.state()? {
+                insert(&mut dict, &format!("{OPTIMIZER}{name}"), &tensor)?;
+            }
+        }
+        let json = serde_json::to_string(state).expect("a state is plain data");
+        dict.metadata_mut().insert(STATE.to_owned(), json);
+        Ok(dict.write_safetensors(path)?)
+    }
+
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, or no checkpoint.
+    pub fn read(path: &Path) -> Result<Self> {
+        let dict = StateDict::read(path)?;
+        let Some(json) = dict.metadata().get(STATE) else {
+            return Err(Error::file(path, format!("no checkpoint: its metadata has no `{STATE}`")));
+        };
+        let state = serde_json::from_str(json)
+            .map_err(|error| Error::file(path, format!("its `{STATE}` cannot be understood: {error}")))?;
+        let mut checkpoint =
+            Self { path: path.to_owned(), state, tensors: HashMap::new(), optimizer: Vec::new() };
+        for tensor in &dict {
+            match tensor.name().strip_prefix(OPTIMIZER) {
+                Some(name) => checkpoint.optimizer.push((name.to_owned(), optimizer_tensor(tensor)?)),
+                None => {
+                    checkpoint.tensors.insert(tensor.name().to_owned(), to_candle(tensor)?);
+                }
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Checks that the checkpoint is one of the model that `entries` were made for: the same names, none more or less.
+    ///
+    /// # Errors
+    /// Names that are missing or left over; the first few of each are listed.
+    pub fn check(&self, entries: &[Entry]) -> Result<()> {
+        let expected: Vec<&str> =
+            entries.iter().filter(|e| e.role != Role::Frozen).map(|e| e.name.as_str()).collect();
+        let missing: Vec<&str> =
+            expected.iter().copied().filter(|name| !self.tensors.contains_key(*name)).collect();
+        let mut extra: Vec<&str> =
+            self.tensors.keys().map(String::as_str).filter(|name| !expected.contains(name)).collect();
+        extra.sort_unstable();
+        if missing.is_empty() && extra.is_empty() {
+            return Ok(());
+        }
+        let list = |names: &[&str]| {
+            let shown = names.iter().take(3).copied().collect::<Vec<_>>().join("`, `");
+            format!("{} (`{shown}`{})", names.len(), if names.len() > 3 { ", …" } else { "" })
+        };
+        let mut reason = "the checkpoint is of another model:".to_owned();
+        if !missing.is_empty() {
+            reason += &format!(" it lacks {} tensors", list(&missing));
+        }
+        if !extra.is_empty() {
+            reason += &format!(" it has {} tensors that the configuration has no place for", list(&extra));
+        }
+        Err(Error::file(&self.path, reason))
+    }
+}
+
+fn insert(dict: &mut StateDict, name: &str, tensor: &Tensor) -> Result<()> {
+    let made = if tensor.dtype() == candle_core::DType::I64 {
+        let values = tensor.flatten_all()?.to_vec1::<i64>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tadformer_weights::Tensor::new(name, tadformer_weights::Dtype::I64, tensor.dims().to_vec(), bytes)?
+    } else {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        tadformer_weights::Tensor::from_f32(name, tensor.dims().to_vec(), &values)?
+    };
+    Ok(dict.insert(made)?)
+}
+
+/// Moments are `f32`, counts of steps `i64`.
+fn optimizer_tensor(tensor: &tadformer_weights::Tensor) -> Result<Tensor> {
+    if tensor.dtype() != tadformer_weights::Dtype::I64 {
+        return to_candle(tensor);
+    }
+    let values: Vec<i64> =
+        tensor.bytes().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    Ok(Tensor::from_vec(values, tensor.shape(), &candle_core::Device::Cpu)?)
+}

@@ -1,0 +1,189 @@
+//! The data's part of the configuration.
+
+use super::out_of_range;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig};
+use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset};
+
+/// What the network learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Name of the data set: `synthetic`, `pascal-context`, `nyud`, `cityscapes`, or `folder` for one with a
+    /// `dataset.toml` of its own.
+    pub name: String,
+    /// Its folder; the synthetic set needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// Tasks to learn, in the order of their streams.
+    pub tasks: Vec<String>,
+    /// Rows and columns that the network sees.
+    pub size: [usize; 2],
+    /// Name of the training split.
+    pub train_split: String,
+    /// Name of the validation split.
+    pub val_split: String,
+    /// Threads that load samples; 0 loads them between steps.
+    pub workers: usize,
+    /// Random changes of training samples; without it, those that the literature uses for the data set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
+    /// Size of the synthetic set.
+    pub synthetic: SyntheticSource,
+}
+
+/// Which synthetic scenes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyntheticSource {
+    /// World of the scenes: `main` or `pretrain`.
+    pub domain: Domain,
+    /// Scenes to learn from.
+    pub train_samples: usize,
+    /// Scenes to be measured on.
+    pub val_samples: usize,
+}
+
+impl Default for SyntheticSource {
+    fn default() -> Self {
+        Self { domain: Domain::Main, train_samples: 2000, val_samples: 200 }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            name: "synthetic".to_owned(),
+            root: None,
+            tasks: ["semseg", "normals", "sal", "human_parts"].map(str::to_owned).to_vec(),
+            size: [448, 448],
+            train_split: "train".to_owned(),
+            val_split: "val".to_owned(),
+            workers: 1,
+            augmentation: None,
+            synthetic: SyntheticSource::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// The tasks.
+    ///
+    /// # Errors
+    /// A name that no task has.
+    pub fn tasks(&self) -> Result<Vec<Task>> {
+        let find = |name: &String| Task::from_name(name).ok_or_else(|| Error::Config(unknown_task(name)));
+        self.tasks.iter().map(find).collect()
+    }
+
+    /// What the data set labels for the tasks, without opening it.
+    ///
+    /// # Errors
+    /// A data set or task that does not exist.
+    pub fn specs(&self) -> Result<Vec<TaskSpec>> {
+        let tasks = self.tasks()?;
+        if self.name == "synthetic" {
+            let domain = self.synthetic.domain;
+            return tasks.iter().map(|task| Ok(tadformer_data::synthetic::spec(domain, *task)?)).collect();
+        }
+        let root = self.root.clone().unwrap_or_default();
+        let labelled = dataset::descriptor(&self.name, &root)?.task_specs();
+        let find = |task: &Task| {
+            labelled.iter().find(|spec| spec.task == *task).cloned().ok_or_else(|| {
+                let known: Vec<_> = labelled.iter().map(|spec| spec.task.name).collect();
+                Error::Config(format!(
+                    "data set `{}` does not label `{task}`, only `{}`",
+                    self.name,
+                    known.join("`, `")
+                ))
+            })
+        };
+        tasks.iter().map(find).collect()
+    }
+
+    /// Opens the split to learn from.
+    ///
+    /// # Errors
+    /// A data set that does not exist or is not laid out as it should be.
+    pub fn open_train(&self, seed: u64) -> Result<Arc<dyn Dataset>> {
+        self.open(seed, Split::Train)
+    }
+
+    /// Opens the split to be measured on.
+    ///
+    /// # Errors
+    /// A data set that does not exist or is not laid out as it should be.
+    pub fn open_val(&self, seed: u64) -> Result<Arc<dyn Dataset>> {
+        self.open(seed, Split::Val)
+    }
+
+    fn open(&self, seed: u64, split: Split) -> Result<Arc<dyn Dataset>> {
+        let tasks = self.tasks()?;
+        let (name, samples) = match split {
+            Split::Train => (&self.train_split, self.synthetic.train_samples),
+            Split::Val => (&self.val_split, self.synthetic.val_samples),
+        };
+        if self.name == "synthetic" {
+            let [height, width] = self.size;
+            let config =
+                SyntheticConfig { seed, domain: self.synthetic.domain, split, samples, height, width };
+            return Ok(Arc::new(Synthetic::new(config, &tasks)?));
+        }
+        let Some(root) = &self.root else {
+            return Err(Error::Config(format!(
+                "data set `{}` is read from a folder: give `--root FOLDER` or `data.root`",
+                self.name
+            )));
+        };
+        Ok(Arc::from(dataset::open(&self.name, root, name, &tasks)?))
+    }
+
+    /// The random changes of training samples.
+    pub fn train_augmentation(&self) -> Augmentation {
+        self.augmentation.clone().unwrap_or_else(|| match self.name.as_str() {
+            "nyud" => Augmentation::nyud(),
+            "synthetic" => Augmentation { flip: 0.5, ..Augmentation::none() },
+            _ => Augmentation::pascal_context(),
+        })
+    }
+
+    /// Every value that is out of range.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self
+            .tasks
+            .iter()
+            .filter(|name| Task::from_name(name).is_none())
+            .map(|name| unknown_task(name))
+            .collect();
+        if self.tasks.is_empty() {
+            problems
+                .push(format!("`data.tasks` is empty, expected some of `{}`", Task::names().join("`, `")));
+        }
+        if let Some((i, name)) =
+            self.tasks.iter().enumerate().find(|(i, name)| self.tasks[..*i].contains(name))
+        {
+            problems.push(format!("`data.tasks[{i}]` names `{name}` a second time"));
+        }
+        out_of_range(
+            &mut problems,
+            &[
+                ("data.size[0]", self.size[0] as f64, 16.0..=8192.0),
+                ("data.size[1]", self.size[1] as f64, 16.0..=8192.0),
+                ("data.workers", self.workers as f64, 0.0..=256.0),
+                ("data.synthetic.train_samples", self.synthetic.train_samples as f64, 1.0..=1e9),
+                ("data.synthetic.val_samples", self.synthetic.val_samples as f64, 1.0..=1e9),
+            ],
+        );
+        if let Some(Err(error)) = self.augmentation.as_ref().map(Augmentation::validate) {
+            problems.push(format!("in `data`, {error}"));
+        }
+        problems
+    }
+}
+
+fn unknown_task(name: &str) -> String {
+    format!("`data.tasks` names `{name}`, expected some of `{}`", Task::names().join("`, `"))
+}

@@ -1,0 +1,120 @@
+//! One typed configuration, read from TOML, changed by `--set a.b=c`, written back fully resolved.
+
+mod data;
+mod model;
+mod overrides;
+mod train;
+
+pub use data::{DataConfig, SyntheticSource};
+pub use model::{AdaptationConfig, BackboneConfig, Method, ModelConfig, WeightsSource};
+pub use overrides::Override;
+pub use train::TrainConfig;
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Everything a run depends on, apart from the files that it names.
+///
+/// ```
+/// use tadformer::Config;
+/// let config = Config::parse("seed = 3\n[data]\ntasks = [\"semseg\"]\n", "example", &["train.epochs=2".parse()?])?;
+/// assert_eq!((config.seed, config.train.epochs), (3, 2));
+/// let message = Config::parse("sead = 3\n", "example", &[]).unwrap_err().to_string();
+/// assert!(message.contains("sead"), "{message}");
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The network.
+    pub model: ModelConfig,
+    /// What it learns from.
+    pub data: DataConfig,
+    /// How it learns.
+    pub train: TrainConfig,
+}
+
+impl Config {
+    /// Reads a file and applies overrides.
+    ///
+    /// # Errors
+    /// A file that cannot be read; otherwise as [`parse`](Self::parse).
+    pub fn read(path: &Path, overrides: &[Override]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read the configuration", path))?;
+        Self::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses TOML text that came from `origin` and applies overrides.
+    ///
+    /// # Errors
+    /// Unknown keys and wrong values, with their place; values out of range, all at once.
+    pub fn parse(text: &str, origin: &str, overrides: &[Override]) -> Result<Self> {
+        let wrong = |message: String| Error::Config(format!("{origin}: {message}"));
+        let _: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut document: toml_edit::DocumentMut =
+            text.parse().map_err(|error: toml_edit::TomlError| wrong(error.to_string()))?;
+        let mut config: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        for change in overrides {
+            change.apply(&mut document)?;
+            config = toml::from_str(&document.to_string())
+                .map_err(|error| Error::Config(format!("`--set {change}`: {}", error.message())))?;
+        }
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(wrong(problems.join("; "))) }
+    }
+
+    /// The configuration as TOML, every key spelled out.
+    ///
+    /// # Errors
+    /// None in practice: every configuration has a TOML form.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::Config(format!("cannot be written as TOML: {error}")))
+    }
+
+    /// Every value that is out of range or does not fit another, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        [self.model.problems(), self.data.problems(), self.train.problems()].concat()
+    }
+}
+
+/// Adds a sentence for each number that is not in its range.
+pub(crate) fn out_of_range(
+    problems: &mut Vec<String>,
+    checks: &[(&str, f64, std::ops::RangeInclusive<f64>)],
+) {
+    for (name, value, range) in checks {
+        if !range.contains(value) {
+            problems.push(format!("`{name}` is {value}, expected {} to {}", range.start(), range.end()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolved_configuration_reads_back_as_itself() {
+        let config = Config::default();
+        let text = config.to_toml().unwrap();
+        assert_eq!(Config::parse(&text, "resolved", &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn typos_wrong_types_and_values_out_of_range_are_named() {
+        let message = |text: &str, set: &[&str]| {
+            let set: Vec<Override> = set.iter().map(|s| s.parse().unwrap()).collect();
+            Config::parse(text, "c.toml", &set).unwrap_err().to_string()
+        };
+        assert!(message("[train]\nepoch = 3\n", &[]).contains("unknown field `epoch`"));
+        assert!(message("[train]\nepochs = \"x\"\n", &[]).contains("line 2"));
+        let typo = message("", &["train.batchsize=3"]);
+        assert!(typo.contains("--set train.batchsize=3") && typo.contains("batch_size"), "{typo}");
+        let several = message("[train]\nbatch_size = 0\n[data]\nsize = [0, 224]\n", &[]);
+        assert!(several.contains("train.batch_size") && several.contains("data.size"), "{several}");
+        assert!(message("[data]\ntasks = [\"segsem\"]\n", &[]).contains("segsem"));
+    }
+}

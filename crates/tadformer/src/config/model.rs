@@ -1,0 +1,184 @@
+//! The network's part of the configuration.
+
+use super::out_of_range;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tadformer_backbone::{Adaptation, Skip, SwinConfig, Tuning};
+use tadformer_decoders::DecoderConfig;
+use tadformer_peft::{Filter, LoraConfig};
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// How the backbone is tuned.
+    pub method: Method,
+    /// Where its pretrained weights come from: a file, or `none` for random ones.
+    pub weights: WeightsSource,
+    /// Drop path at the last block while training; earlier blocks less, linearly from 0.
+    pub drop_path_rate: f64,
+    /// The backbone: a name (`swin-tiny`, `swin-small`, `swin-base`, `swin-large`) or a table of sizes.
+    pub backbone: BackboneConfig,
+    /// What TADFormer adds.
+    pub adaptation: AdaptationConfig,
+    /// The head of every task.
+    pub decoder: DecoderConfig,
+}
+
+impl Default for ModelConfig {
+    /// The paper's largest: Swin-T, rank 64, HRNet heads.
+    fn default() -> Self {
+        Self {
+            method: Method::Tadformer,
+            weights: WeightsSource::None,
+            drop_path_rate: 0.2,
+            backbone: BackboneConfig::Named("swin-tiny".to_owned()),
+            adaptation: AdaptationConfig::default(),
+            decoder: DecoderConfig::default(),
+        }
+    }
+}
+
+/// How the backbone is tuned; the decoders always train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Low-rank updates, task prompts and dynamic task filters on frozen weights.
+    #[default]
+    Tadformer,
+    /// Every weight trains.
+    Full,
+    /// Nothing of the backbone trains.
+    DecodersOnly,
+}
+
+/// Where pretrained weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum WeightsSource {
+    /// Nowhere: they are drawn from the seed.
+    None,
+    /// A weight file.
+    File(PathBuf),
+}
+
+impl From<String> for WeightsSource {
+    fn from(text: String) -> Self {
+        if text == "none" { Self::None } else { Self::File(text.into()) }
+    }
+}
+
+impl From<WeightsSource> for String {
+    fn from(source: WeightsSource) -> Self {
+        match source {
+            WeightsSource::None => "none".to_owned(),
+            WeightsSource::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The backbone, by name or by numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected the name of a backbone or a table with `embed_dim`, `depths`, `num_heads`, `window_size`"
+)]
+pub enum BackboneConfig {
+    /// A published variant.
+    Named(String),
+    /// Sizes.
+    Sizes(SwinConfig),
+}
+
+/// What TADFormer adds to the backbone, apart from the number of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdaptationConfig {
+    /// Rank of the low-rank updates.
+    pub rank: usize,
+    /// Factor of the low-rank updates.
+    pub scale: f64,
+    /// Dropout on the input of the low-rank updates while training.
+    pub dropout: f64,
+    /// Prompts a task.
+    pub prompts_per_task: usize,
+    /// What lies between the low-rank factors in the task streams: `dynamic` or `none`.
+    pub filter: Filter,
+    /// Whether prompts condition the task streams.
+    pub condition: bool,
+    /// How the skip feature joins: `gated`, `average` or `none`.
+    pub skip: Skip,
+}
+
+impl Default for AdaptationConfig {
+    fn default() -> Self {
+        let LoraConfig { rank, scale, dropout } = LoraConfig::default();
+        Self {
+            rank,
+            scale,
+            dropout,
+            prompts_per_task: 1,
+            filter: Filter::Dynamic,
+            condition: true,
+            skip: Skip::Gated,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The backbone's sizes; those of Swin-T for a name that [`problems`](Self::problems) complains of.
+    pub fn swin(&self) -> SwinConfig {
+        let sizes = match &self.backbone {
+            BackboneConfig::Named(name) => SwinConfig::from_name(name).unwrap_or_else(SwinConfig::tiny),
+            BackboneConfig::Sizes(sizes) => sizes.clone(),
+        };
+        SwinConfig { drop_path_rate: self.drop_path_rate, ..sizes }
+    }
+
+    /// How the backbone is tuned for `tasks` tasks.
+    pub fn tuning(&self, tasks: usize) -> Tuning {
+        let AdaptationConfig { rank, scale, dropout, prompts_per_task, filter, condition, skip } =
+            self.adaptation;
+        match self.method {
+            Method::Full => Tuning::Full,
+            Method::DecodersOnly => Tuning::Frozen,
+            Method::Tadformer => Tuning::Adapted(Adaptation {
+                tasks,
+                prompts_per_task,
+                lora: LoraConfig { rank, scale, dropout },
+                filter,
+                condition,
+                skip,
+            }),
+        }
+    }
+
+    /// Every value that is out of range.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let BackboneConfig::Named(name) = &self.backbone
+            && SwinConfig::from_name(name).is_none()
+        {
+            let known = SwinConfig::names().join("`, `");
+            problems.push(format!("`model.backbone` is `{name}`, expected `{known}` or a table of sizes"));
+        }
+        problems.extend(
+            self.swin().problems().into_iter().map(|problem| format!("in `model.backbone`, {problem}")),
+        );
+        let adaptation = &self.adaptation;
+        out_of_range(
+            &mut problems,
+            &[
+                ("model.drop_path_rate", self.drop_path_rate, 0.0..=0.99),
+                ("model.adaptation.rank", adaptation.rank as f64, 1.0..=self.swin().embed_dim as f64),
+                ("model.adaptation.dropout", adaptation.dropout, 0.0..=0.99),
+                ("model.adaptation.scale", adaptation.scale, 0.0..=1e3),
+                ("model.adaptation.prompts_per_task", adaptation.prompts_per_task as f64, 1.0..=64.0),
+            ],
+        );
+        if let Err(error) = self.decoder.validate() {
+            problems.push(format!("in `model.decoder`, {error}"));
+        }
+        problems
+    }
+}

@@ -1,0 +1,71 @@
+//! How many numbers a model has, and which of them train.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tadformer_ops::{Entry, Role};
+
+/// The groups in which parameters are counted, in the order in which they are listed.
+pub const GROUPS: [&str; 11] = [
+    "prompts",
+    "patch_embed_proj",
+    "norms",
+    "rel_pos_bias",
+    "lora_A",
+    "lora_B",
+    "prompt_layernorm",
+    "dtf",
+    "downsamplers",
+    "decoders",
+    "weights",
+];
+
+/// Parameter counts; buffers (running statistics) are not parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParameterCount {
+    /// Numbers that train.
+    pub trainable: usize,
+    /// All numbers.
+    pub total: usize,
+    /// Trainable numbers by group.
+    pub groups: BTreeMap<&'static str, usize>,
+}
+
+impl ParameterCount {
+    /// Counts the tensors of a model.
+    pub fn of(entries: &[Entry]) -> Self {
+        let mut count = Self { trainable: 0, total: 0, groups: BTreeMap::new() };
+        for entry in entries {
+            let numbers = entry.tensor.elem_count();
+            match entry.role {
+                Role::Buffer => continue,
+                Role::Frozen => {}
+                Role::Trainable => {
+                    count.trainable += numbers;
+                    *count.groups.entry(group(&entry.name)).or_default() += numbers;
+                }
+            }
+            count.total += numbers;
+        }
+        count
+    }
+}
+
+/// The group that a tensor is counted in.
+fn group(name: &str) -> &'static str {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let backbone = name.starts_with("backbone.");
+    match last {
+        _ if name.starts_with("downsampler.") => "downsamplers",
+        _ if !backbone => "decoders",
+        "task_prompts" | "prompt_gate" => "prompts",
+        "relative_position_bias_table" => "rel_pos_bias",
+        "lora_shared_A" => "lora_A",
+        "lora_shared_B" => "lora_B",
+        _ if name.contains("task_prompts_up") => "prompts",
+        _ if name.contains("prompt_layernorm") => "prompt_layernorm",
+        _ if name.contains("lora_filter") => "dtf",
+        _ if name.contains("patch_embed.proj") => "patch_embed_proj",
+        _ if name.contains("norm") => "norms",
+        _ => "weights",
+    }
+}

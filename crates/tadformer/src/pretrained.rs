@@ -1,0 +1,79 @@
+//! Pretrained weights into a model's tensors.
+
+use crate::config::WeightsSource;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::Path;
+use tadformer_weights::{StateDict, names};
+
+/// Values for a model's tensors, by full name, and where they came from.
+#[derive(Debug, Default)]
+pub struct Pretrained {
+    /// The values.
+    pub values: HashMap<String, Tensor>,
+    /// The file they came from.
+    pub origin: Option<Origin>,
+}
+
+/// A weight file, so that a later start can tell whether it is still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Where it was.
+    pub path: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Pretrained {
+    /// Reads what `source` names; nothing for [`WeightsSource::None`].
+    ///
+    /// Names of timm, Microsoft, Hugging Face and of the published TADFormer code are understood.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or not a Swin Transformer.
+    pub fn read(source: &WeightsSource) -> Result<Self> {
+        let WeightsSource::File(path) = source else {
+            return Ok(Self::default());
+        };
+        let path = tadformer_weights::locate(&path.to_string_lossy())?;
+        let mapped = names::map(&StateDict::read(&path)?)?;
+        let values = mapped
+            .tensors
+            .iter()
+            .map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)))
+            .collect::<Result<_>>()?;
+        let origin = Origin { path: path.display().to_string(), sha256: sha256(&path)? };
+        Ok(Self { values, origin: Some(origin) })
+    }
+}
+
+/// A weight file's tensor as one of candle's, `f32` in main memory.
+///
+/// # Errors
+/// None in practice: the shape was checked when the file was read.
+pub(crate) fn to_candle(tensor: &tadformer_weights::Tensor) -> Result<Tensor> {
+    Ok(Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu)?)
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(Error::io("read", path))?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! The training loop.
+
+use crate::checkpoint::{Checkpoint, TrainState};
+use crate::evaluate::{Evaluation, evaluate, image_tensor, label_tensors};
+use crate::optim::{self, AdamW, Gradients, Schedule};
+use crate::report::{Report, references};
+use crate::run::{Log, RunDir};
+use crate::session::Session;
+use crate::{Config, Error, MultiTaskLoss, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tadformer_data::{Batch, Loader, Pipeline, Sampling, Task};
+use tadformer_ops::{Entry, Mode, Rng, Role};
+
+/// What is seen of training while it goes on.
+pub trait Reporter {
+    /// An update was made.
+    fn update(&mut self, update: &UpdateRecord, of: u64);
+    /// `done` of `of` samples of an evaluation are scored.
+    fn scored(&mut self, done: usize, of: usize);
+    /// An evaluation is finished.
+    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation);
+}
+
+/// One update, as the log has it. `seconds`, `images_per_second` and `waited` are the only fields that differ between two
+/// runs of the same seed.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpdateRecord {
+    /// Always `update`.
+    pub kind: &'static str,
+    /// Number of the update, from 0.
+    pub update: u64,
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Weighted sum of the losses.
+    pub total: f64,
+    /// Each task's loss, unweighted; means over accumulated batches.
+    pub losses: BTreeMap<&'static str, f64>,
+    /// Batches in which a task had no labelled pixel.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unlabelled: BTreeMap<&'static str, usize>,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Since the start of this process's training.
+    pub seconds: f64,
+    /// Samples a second in this update.
+    pub images_per_second: f64,
+    /// Share of this update's time spent waiting for samples, `0..=1`.
+    pub waited: f64,
+}
+
+#[derive(Serialize)]
+struct EvaluationRecord {
+    kind: &'static str,
+    epoch: usize,
+    gain: Option<f64>,
+    scores: BTreeMap<&'static str, BTreeMap<&'static str, crate::evaluate::ScoreRecord>>,
+}
+
+/// Trains the model of a configuration, evaluates it, and keeps the record in a run's folder.
+pub struct Trainer {
+    session: Session,
+    run: RunDir,
+    log: Log,
+    train: Loader,
+    val: Loader,
+    val_len: usize,
+    loss: MultiTaskLoss,
+    parameters: Vec<Entry>,
+    optimizer: AdamW,
+    schedule: Schedule,
+    state: TrainState,
+    report: Report,
+}
+
+impl Trainer {
+    /// A new run in the folder `run`.
+    ///
+    /// # Errors
+    /// A configuration, data or weights that do not fit; everything is checked before the first step.
+    pub fn new(config: Config, run: RunDir) -> Result<Self> {
+        let session = Session::fresh(config)?;
+        let state = TrainState { origin: session.origin.clone(), ..TrainState::default() };
+        Self::assemble(session, run, state)
+    }
+
+    /// A run that was stopped, from its last checkpoint.
+    ///
+    /// # Errors
+    /// A run without a checkpoint, or one that does not fit its configuration.
+    pub fn resume(config: Config, run: RunDir) -> Result<Self> {
+        let checkpoint = Checkpoint::read(&run.last_checkpoint())?;
+        let session = Session::restored(config, &checkpoint)?;
+        let mut trainer = Self::assemble(session, run, checkpoint.state)?;
+        trainer.optimizer.load_state(checkpoint.optimizer)?;
+        trainer.report = Report::read(&trainer.run)?;
+        Ok(trainer)
+    }
+
+    fn assemble(session: Session, run: RunDir, state: TrainState) -> Result<Self> {
+        let Config { seed, data, train, .. } = &session.config;
+        let [height, width] = data.size;
+        let sampling = Sampling { batch_size: train.batch_size, shuffle: true, drop_last: true, seed: *seed };
+        let pipeline = Pipeline::training(data.train_augmentation(), height, width);
+        let train_loader = Loader::new(data.open_train(*seed)?, pipeline, sampling, data.workers)?;
+        let val_set = data.open_val(*seed)?;
+        let val_len = val_set.len();
+        let sampling = Sampling::sequential(train.batch_size);
+        let val_loader = Loader::new(val_set, Pipeline::evaluation(height, width), sampling, data.workers)?;
+
+        let updates = train_loader.batches().div_ceil(train.accumulation);
+        let samples = train.batch_size * train.accumulation;
+        let schedule = Schedule::new(train.schedule.scaled_to(samples), train.epochs, updates)?;
+        let parameters = session.store.with_role(Role::Trainable);
+        let weights = session.specs.iter().map(|spec| (spec.task, train.loss_weight(spec.task)));
+        Ok(Self {
+            loss: MultiTaskLoss::with_weights(weights)?,
+            optimizer: AdamW::new(&parameters, train.adamw)?,
+            report: Report::new(references(&session)?),
+            log: run.log()?,
+            train: train_loader,
+            val: val_loader,
+            val_len,
+            parameters,
+            schedule,
+            state,
+            session,
+            run,
+        })
+    }
+
+    /// The model and its tensors.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Trains to the end: evaluates first, then every few epochs and after the last; keeps the last and the best.
+    ///
+    /// # Errors
+    /// Data that cannot be read, a loss or gradient that is not finite, a folder that cannot be written to.
+    pub fn run(&mut self, reporter: &mut dyn Reporter) -> Result<&Report> {
+        let (epochs, every) = (self.session.config.train.epochs, self.session.config.train.eval_every);
+        if self.state.epoch == 0 {
+            self.evaluate(reporter)?;
+        }
+        let start = Instant::now();
+        while self.state.epoch < epochs {
+            let epoch = self.train.epoch(self.state.epoch as u64, 0);
+            let mut batches = Vec::with_capacity(self.session.config.train.accumulation);
+            let mut clock = Clock::new(self.train.waited());
+            let mut left = self.train.batches();
+            for batch in epoch {
+                batches.push(batch?);
+                left -= 1;
+                if batches.len() < self.session.config.train.accumulation && left > 0 {
+                    continue;
+                }
+                let record = self.update(&batches, start, &mut clock)?;
+                self.log.add(&record)?;
+                reporter.update(&record, self.schedule.updates());
+                batches.clear();
+            }
+            self.state.epoch += 1;
+            if self.state.epoch.is_multiple_of(every) || self.state.epoch == epochs {
+                self.evaluate(reporter)?;
+            }
+            Checkpoint::write(
+                &self.run.last_checkpoint(),
+                &self.session.store,
+                Some(&self.optimizer),
+                &self.state,
+            )?;
+        }
+        Ok(&self.report)
+    }
+
+    /// One update of the weights from the mean gradient of some batches.
+    fn update(&mut self, batches: &[Batch], start: Instant, clock: &mut Clock) -> Result<UpdateRecord> {
+        let update = self.state.update;
+        let mut rng = Rng::named(self.session.config.seed, "train/update", update);
+        let lr = self.schedule.lr_for_update(update);
+        let share = 1.0 / batches.len() as f64;
+        let mut gradients: Option<Gradients> = None;
+        let (mut total, mut losses, mut unlabelled) = (0.0, BTreeMap::new(), BTreeMap::new());
+        for batch in batches {
+            let logits = self.session.model.forward(&image_tensor(batch)?, &mut Mode::Train(&mut rng))?;
+            let found = self.loss.forward(&logits, &label_tensors(batch)?)?;
+            for (task, loss) in &found.tasks {
+                let value = f64::from(loss.value.to_scalar::<f32>()?);
+                *losses.entry(task.name).or_insert(0.0) += value * share;
+                if loss.labelled == 0 {
+                    *unlabelled.entry(task.name).or_insert(0) += 1;
+                }
+                self.check_finite(*task, value)?;
+            }
+            total += f64::from(found.total.to_scalar::<f32>()?) * share;
+            let own = Gradients::from_store(&found.total.backward()?, &self.parameters);
+            match &mut gradients {
+                Some(gradients) => gradients.add(&own)?,
+                None => gradients = Some(own),
+            }
+        }
+        let Some(mut gradients) = gradients else {
+            return Err(Error::Training("an update was asked for without a batch".to_owned()));
+        };
+        gradients.scale(share);
+        let grad_norm =
+            gradients.clip(self.session.config.train.clip_norm).map_err(|error| self.bad_gradient(error))?;
+        self.optimizer.step(&gradients, lr)?;
+        self.state.update += 1;
+        let samples: usize = batches.iter().map(|batch| batch.ids.len()).sum();
+        let (seconds, waited) = clock.lap(self.train.waited());
+        Ok(UpdateRecord {
+            kind: "update",
+            update,
+            epoch: self.state.epoch,
+            lr,
+            total,
+            losses,
+            unlabelled,
+            grad_norm,
+            seconds: start.elapsed().as_secs_f64(),
+            images_per_second: samples as f64 / seconds,
+            waited: waited / seconds,
+        })
+    }
+
+    fn check_finite(&self, task: Task, loss: f64) -> Result<()> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        Err(Error::Training(format!(
+            "the loss of task `{task}` is {loss} in update {}; the weights are as they were after the one before. Lower \
+             `train.schedule.base_lr`, or look at the labels with a smaller `train.batch_size`",
+            self.state.update
+        )))
+    }
+
+    fn bad_gradient(&self, error: optim::Error) -> Error {
+        match error {
+            optim::Error::NotFinite { tensor } => Error::Training(format!(
+                "the gradient of `{tensor}` is not finite in update {}; the weights are as they were. Lower \
+                 `train.schedule.base_lr`",
+                self.state.update
+            )),
+            other => other.into(),
+        }
+    }
+
+    /// Scores the model, records the scores, and keeps the weights if they are the best so far.
+    fn evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
+        let Session { model, specs, config, store, .. } = &self.session;
+        let of = self.val_len;
+        let evaluation =
+            evaluate(model, specs, &self.val, config.train.panels, |done| reporter.scored(done, of))?;
+        let epoch = self.state.epoch;
+        for (id, picture) in &evaluation.panels {
+            picture.save_png(self.run.panel(epoch, id))?;
+        }
+        let gain = self.report.add(epoch, &evaluation);
+        self.log.add(&EvaluationRecord { kind: "evaluation", epoch, gain, scores: evaluation.records() })?;
+        let better = match (gain, self.state.best) {
+            (Some(gain), Some((best, _))) => gain > best,
+            (_, best) => best.is_none(),
+        };
+        if better {
+            self.state.best = Some((gain.unwrap_or(f64::NEG_INFINITY), epoch));
+            Checkpoint::write(&self.run.best_checkpoint(), store, None, &self.state)?;
+        }
+        self.report.write(&self.run)?;
+        reporter.evaluated(epoch, &evaluation);
+        Ok(())
+    }
+}
+
+/// The time of each update, and how much of it was spent waiting for samples.
+struct Clock {
+    last: Instant,
+    waited: Duration,
+}
+
+impl Clock {
+    fn new(waited: Duration) -> Self {
+        Self { last: Instant::now(), waited }
+    }
+
+    /// Seconds since the last lap, and the part of them that was waiting.
+    fn lap(&mut self, waited: Duration) -> (f64, f64) {
+        let seconds = self.last.elapsed().as_secs_f64().max(1e-9);
+        let waiting = (waited - self.waited).as_secs_f64();
+        (self.last, self.waited) = (Instant::now(), waited);
+        (seconds, waiting)
+    }
+}

@@ -1,0 +1,163 @@
+//! The whole network against numbers of an independent implementation: values, losses, gradients by name.
+
+use candle_core::{DType, Tensor};
+use std::collections::BTreeSet;
+use tadformer::config::{AdaptationConfig, BackboneConfig, ModelConfig};
+use tadformer::{MultiTaskLoss, MultiTaskModel};
+use tadformer_backbone::SwinConfig;
+use tadformer_data::{Task, TaskSpec};
+use tadformer_decoders::DecoderConfig;
+use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close, named_tensor};
+use tadformer_ops::{Mode, Rng, Role};
+
+fn open(name: &str) -> GoldenFile {
+    GoldenFile::open(format!("{}/tests/data/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))
+}
+
+fn specs() -> Vec<TaskSpec> {
+    [("semseg", 21), ("normals", 3), ("sal", 1), ("human_parts", 7)]
+        .map(|(name, outputs)| {
+            let task = Task::from_name(name).unwrap();
+            TaskSpec { task, outputs, classes: Vec::new(), palette: Vec::new() }
+        })
+        .to_vec()
+}
+
+/// The configuration that a golden file describes, without anything random.
+fn config(file: &GoldenFile) -> ModelConfig {
+    let golden = &file.meta["config"];
+    let size = |name: &str| golden[name].as_u64().unwrap() as usize;
+    let four = |name: &str| serde_json::from_value::<[usize; 4]>(golden[name].clone()).unwrap();
+    ModelConfig {
+        drop_path_rate: 0.0,
+        backbone: BackboneConfig::Sizes(SwinConfig {
+            embed_dim: size("embed"),
+            depths: four("depths"),
+            num_heads: four("heads"),
+            window_size: size("window"),
+            image_size: size("img"),
+            ..SwinConfig::tiny()
+        }),
+        adaptation: AdaptationConfig {
+            rank: size("r"),
+            scale: golden["scale"].as_f64().unwrap(),
+            dropout: 0.0,
+            ..AdaptationConfig::default()
+        },
+        decoder: DecoderConfig::Hrnet { channels: four("channels") },
+        ..ModelConfig::default()
+    }
+}
+
+/// Stage features in the golden order `(b, tokens, c)`, by name: `shared` and each task.
+fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor)> {
+    let b = image.dims()[0];
+    let mut features = Vec::new();
+    for (i, stage) in model.stages(image, &mut Mode::Eval).unwrap().into_iter().enumerate() {
+        features.push((format!("eval/stage{i}/shared"), stage.xs.flatten(1, 2).unwrap()));
+        let tasks = stage.tasks.unwrap();
+        for (t, spec) in specs().iter().enumerate() {
+            let own = tasks.narrow(0, t * b, b).unwrap().flatten(1, 2).unwrap();
+            features.push((format!("eval/stage{i}/{}", spec.task), own));
+        }
+    }
+    features
+}
+
+#[test]
+fn micro_model_values_losses_and_gradients() {
+    let file = open("micro_model");
+    let store = GoldenStore::new();
+    let specs = specs();
+    let model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
+    let names: BTreeSet<String> = store.with_role(Role::Trainable).into_iter().map(|e| e.name).collect();
+    let expected: BTreeSet<String> = serde_json::from_value(file.meta["trainable"].clone()).unwrap();
+    assert_eq!(names, expected, "trainable tensors");
+
+    let image = file.tensor("in/image");
+    for (name, found) in stage_features(&model, image) {
+        assert_close(&name, &found, file.tensor(&name), 3e-5);
+    }
+    let labels: Vec<(Task, Tensor)> = specs
+        .iter()
+        .map(|spec| (spec.task, file.tensor(&format!("label/{}", spec.task)).to_dtype(DType::F32).unwrap()))
+        .collect();
+    let loss = MultiTaskLoss::new(specs.iter().map(|spec| spec.task));
+
+    for (mode_name, mut rng) in [("eval", None), ("train", Some(Rng::named(0, "golden", 0)))] {
+        let mut mode = rng.as_mut().map_or(Mode::Eval, Mode::Train);
+        let logits = model.forward(image, &mut mode).unwrap();
+        for (task, logits) in &logits {
+            let name = format!("{mode_name}/out/{task}");
+            assert_close(&name, logits, file.tensor(&name), 3e-5);
+        }
+        let losses = loss.forward(&logits, &labels).unwrap();
+        let parts = losses.tasks.iter().map(|(task, loss)| (task.name, &loss.value));
+        for (name, found) in parts.chain([("total", &losses.total)]) {
+            let found = f64::from(found.to_scalar::<f32>().unwrap());
+            let expected = file.tensor(&format!("{mode_name}/loss/{name}"));
+            let expected = f64::from(expected.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]);
+            assert!(
+                (found / expected - 1.0).abs() < 2e-6,
+                "{mode_name}: loss {name} is {found}, expected {expected}"
+            );
+        }
+        if mode_name == "eval" {
+            continue;
+        }
+        let grads = losses.total.backward().unwrap();
+        let listed = |key: &str| serde_json::from_value::<BTreeSet<String>>(file.meta[key].clone()).unwrap();
+        let (no_grad, zero_grad) = (listed("no_grad"), listed("zero_grad"));
+        let mut squares = 0f64;
+        for entry in store.with_role(Role::Trainable) {
+            let name = &entry.name;
+            let Some(grad) = grads.get(&entry.tensor) else {
+                assert!(no_grad.contains(name), "`{name}` has no gradient");
+                continue;
+            };
+            assert!(!no_grad.contains(name), "`{name}` has a gradient and should have none");
+            let values = grad.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            squares += values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+            if zero_grad.contains(name) {
+                assert!(values.iter().all(|g| g.abs() <= 1e-5), "`{name}` should be zero");
+            } else {
+                assert_close(name, grad, file.tensor(&format!("grad/{name}")), 3e-4);
+            }
+        }
+        let norm = f64::from(file.tensor("grad_norm").flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]);
+        assert!(
+            (squares.sqrt() / norm - 1.0).abs() < 1e-3,
+            "gradient norm {} expected {norm}",
+            squares.sqrt()
+        );
+        for entry in store.with_role(Role::Buffer) {
+            let expected = file.tensor(&format!("buf_after/{}", entry.name));
+            assert_close(&entry.name, &entry.tensor, expected, 1e-5);
+        }
+    }
+}
+
+/// The elements of `tensor` at the golden positions.
+fn sampled(file: &GoldenFile, name: &str, tensor: &Tensor) -> Tensor {
+    let positions = file.tensor(&format!("{name}/idx"));
+    tensor.flatten_all().unwrap().contiguous().unwrap().index_select(positions, 0).unwrap()
+}
+
+#[test]
+fn swin_tiny_at_224() {
+    let file = open("swin_t_224");
+    let store = GoldenStore::new();
+    let specs = specs();
+    let model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
+    let count: usize = store.with_role(Role::Trainable).iter().map(|e| e.tensor.elem_count()).sum();
+    assert_eq!(count as u64, file.meta["counts"]["trainable"].as_u64().unwrap());
+
+    let image = named_tensor("input:swin_t_224/image", (1, 3, 224, 224), 0.0, 1.732_050_8).unwrap();
+    for (name, found) in stage_features(&model, &image) {
+        assert_close(&name, &sampled(&file, &name, &found), file.tensor(&format!("{name}/val")), 3e-5);
+    }
+    for (task, logits) in model.forward(&image, &mut Mode::Eval).unwrap() {
+        let name = format!("eval/out/{task}");
+        assert_close(&name, &sampled(&file, &name, &logits), file.tensor(&format!("{name}/val")), 3e-5);
+    }
+}
