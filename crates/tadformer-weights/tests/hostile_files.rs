@@ -307,6 +307,22 @@ fn archives_that_lie_about_sizes_are_refused() {
 }
 
 #[test]
+fn sizes_in_zip64_fields_are_read_and_checked() {
+    let pickle = |claimed| {
+        let arguments = Pickle::new(2).dict().text("w").global("torch._utils", "_rebuild_tensor_v2").mark();
+        let arguments =
+            arguments.storage("FloatStorage", "0", claimed).int(0).ints(&[1]).ints(&[1]).none().none();
+        arguments.tuple().reduce().set_item().end()
+    };
+    let with = |claimed, storage: Entry| zip(&[Entry::stored("x/data.pkl", &pickle(claimed)), storage]);
+    let good = Entry { zip64: true, ..Entry::stored("x/data/0", &[0, 0, 128, 63]) };
+    let dict = StateDict::from_bytes(Path::new("big.pth"), with(1, good.clone())).unwrap();
+    assert_eq!(dict.get("w").unwrap().to_f32(), [1.0]);
+    let lie = Entry { size: 1 << 31, packed_size: 1 << 31, ..good };
+    check_refused(with(1 << 29, lie), "lies outside of the file");
+}
+
+#[test]
 fn zip_bombs_are_refused() {
     let bomb = Entry::deflated("x/data.pkl", &vec![0; 50 * MIB]);
     assert!(bomb.data.len() * 900 < 50 * MIB, "about 1000:1");

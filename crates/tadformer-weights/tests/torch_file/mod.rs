@@ -137,6 +137,8 @@ pub(crate) struct Entry {
     pub(crate) crc: u32,
     pub(crate) packed_size: u32,
     pub(crate) size: u32,
+    /// Whether the sizes stand in a ZIP64 field instead.
+    pub(crate) zip64: bool,
     /// Further records of the table of contents, with the place of their local headers.
     pub(crate) more_central: Vec<(Entry, u32)>,
 }
@@ -155,6 +157,7 @@ impl Entry {
             crc: crc.sum(),
             packed_size: size,
             size,
+            zip64: false,
             more_central: Vec::new(),
         }
     }
@@ -173,11 +176,23 @@ impl Entry {
         for half in [20, self.flags, self.method, 0, 0] {
             out.extend(half.to_le_bytes());
         }
-        for word in [self.crc, self.packed_size, self.size] {
+        let sizes = if self.zip64 { [u32::MAX; 2] } else { [self.packed_size, self.size] };
+        for word in [self.crc, sizes[0], sizes[1]] {
             out.extend(word.to_le_bytes());
         }
         out.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
-        out.extend(0u16.to_le_bytes());
+        out.extend(u16::try_from(self.extra().len()).unwrap().to_le_bytes());
+        out
+    }
+
+    /// A field of another kind, then the ZIP64 field: size and packed size.
+    fn extra(&self) -> Vec<u8> {
+        if !self.zip64 {
+            return Vec::new();
+        }
+        let mut out = b"\x34\x12\x03\x00abc\x01\x00\x10\x00".to_vec();
+        out.extend(u64::from(self.size).to_le_bytes());
+        out.extend(u64::from(self.packed_size).to_le_bytes());
         out
     }
 
@@ -187,6 +202,7 @@ impl Entry {
         out.extend([0; 10]);
         out.extend(at.to_le_bytes());
         out.extend(self.name.as_bytes());
+        out.extend(self.extra());
         out
     }
 }
@@ -202,6 +218,7 @@ pub(crate) fn zip(entries: &[Entry]) -> Vec<u8> {
         out.extend(b"PK\x03\x04");
         out.extend(entry.fields(name));
         out.extend(name.as_bytes());
+        out.extend(entry.extra());
         out.extend(&entry.data);
         central.extend(entry.central(at));
         count += 1;
