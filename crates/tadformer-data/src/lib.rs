@@ -12,16 +12,18 @@ mod transforms;
 mod sampler;
 mod loader;
 mod cache;
+pub mod draw;
+pub mod synthetic;
 
+pub use cache::CachedDataset;
 pub use dataset::Dataset;
 pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
 pub use error::{Error, Result};
+pub use loader::{Batch, Epoch, Loader};
 pub use raster::Raster;
 pub use sample::Sample;
+pub use sampler::{Position, Sampler, Sampling};
+pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};
 pub use transforms::{
     Augmentation, Draw, IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Pipeline, Scale, denormalize, normalize,
 };
-pub use sampler::{Position, Sampler, Sampling};
-pub use loader::{Batch, Epoch, Loader};
-pub use cache::CachedDataset;
-pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};

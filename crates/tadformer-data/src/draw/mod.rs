@@ -1,0 +1,13 @@
+//! Pictures of maps: a prediction or a label drawn as people expect to see it, and panels of several side by side.
+
+mod colour_map;
+mod font;
+mod map;
+mod palette;
+mod panel;
+mod picture;
+
+pub use map::{Range, activate, colour_bar, draw_map};
+pub use palette::voc_palette;
+pub use panel::{Compared, compare, panel};
+pub use picture::Picture;
