@@ -1,5 +1,7 @@
 //! An HTTP server with the Hub's endpoints that can be told to behave badly, one fault a request.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
