@@ -1,2 +1,28 @@
-//! crates/tadformer-cli
-fn main() {}
+//! Command line of TADFormer: arguments in, calls out.
+
+mod allocator;
+mod args;
+mod progress;
+mod commands;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    allocator::keep_memory();
+    let result = match Arguments::parse().command {
+        Command::Finetune(arguments) => commands::finetune::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
+        Command::Predict(arguments) => commands::predict::run(&arguments),
+        Command::Params(arguments) => commands::params::run(&arguments),
+        Command::Data(arguments) => commands::data::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -86,6 +86,11 @@ impl Loader {
     }
 }
 
+/// The random numbers that change the sample `index` in `epoch` (below 2³²): a function of these and of nothing else.
+pub fn augmentation_stream(seed: u64, epoch: u64, index: usize) -> Rng {
+    Rng::named(seed, "augment", epoch << 32 | index as u64)
+}
+
 /// The batches of one epoch; see [`Loader::epoch`].
 pub struct Epoch {
     work: Work,
@@ -260,7 +265,7 @@ impl Work {
     fn sample(&self, index: usize) -> Result<Sample> {
         let load = || {
             let id = self.dataset.id(index);
-            let mut rng = Rng::named(self.seed, "augment", self.epoch << 32 | index as u64);
+            let mut rng = augmentation_stream(self.seed, self.epoch, index);
             let loaded = self.dataset.load(index).and_then(|sample| self.pipeline.apply(sample, &mut rng));
             loaded.map_err(|error| error.of_sample(&id))
         };

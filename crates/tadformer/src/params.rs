@@ -1,8 +1,13 @@
 //! How many numbers a model has, and which of them train.
 
+use crate::MultiTaskModel;
+use crate::config::ModelConfig;
+use candle_core::{DType, Device, Result, Shape, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tadformer_ops::{Entry, Role};
+use std::sync::{Arc, Mutex, PoisonError};
+use tadformer_data::TaskSpec;
+use tadformer_ops::{Entry, Init, Params, Role, Source};
 
 /// The groups in which parameters are counted, in the order in which they are listed.
 pub const GROUPS: [&str; 11] = [
@@ -47,6 +52,32 @@ impl ParameterCount {
             count.total += numbers;
         }
         count
+    }
+}
+
+impl ParameterCount {
+    /// Counts the tensors that a model would have, without drawing their values.
+    ///
+    /// # Errors
+    /// A configuration that does not fit.
+    pub fn of_model(config: &ModelConfig, tasks: &[TaskSpec]) -> Result<Self> {
+        let outline = Arc::new(Outline::default());
+        MultiTaskModel::new(config, tasks, &Params::new(Arc::clone(&outline) as Arc<dyn Source>))?;
+        let entries = outline.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self::of(&entries))
+    }
+}
+
+/// A source of tensors that have a shape and cost no memory.
+#[derive(Default)]
+struct Outline(Mutex<Vec<Entry>>);
+
+impl Source for Outline {
+    fn get(&self, name: &str, shape: &Shape, _: Init, role: Role) -> Result<Tensor> {
+        let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape.clone())?;
+        let entry = Entry { name: name.to_owned(), role, tensor: tensor.clone(), loaded: false };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        Ok(tensor)
     }
 }
 

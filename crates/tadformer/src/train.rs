@@ -103,9 +103,12 @@ impl Trainer {
     fn assemble(session: Session, run: RunDir, state: TrainState) -> Result<Self> {
         let Config { seed, data, train, .. } = &session.config;
         let [height, width] = data.size;
-        let sampling = Sampling { batch_size: train.batch_size, shuffle: true, drop_last: true, seed: *seed };
+        let train_set = data.open_train(*seed)?;
+        // A short last batch would weigh its samples more; a set that is one short batch has no other.
+        let drop_last = train_set.len() >= train.batch_size;
+        let sampling = Sampling { batch_size: train.batch_size, shuffle: true, drop_last, seed: *seed };
         let pipeline = Pipeline::training(data.train_augmentation(), height, width);
-        let train_loader = Loader::new(data.open_train(*seed)?, pipeline, sampling, data.workers)?;
+        let train_loader = Loader::new(train_set, pipeline, sampling, data.workers)?;
         let val_set = data.open_val(*seed)?;
         let val_len = val_set.len();
         let sampling = Sampling::sequential(train.batch_size);
@@ -135,6 +138,11 @@ impl Trainer {
     /// The model and its tensors.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The run's folder.
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run
     }
 
     /// Trains to the end: evaluates first, then every few epochs and after the last; keeps the last and the best.

@@ -21,6 +21,11 @@ impl Override {
         Self { text, keys: key.split('.').map(str::to_owned).collect(), value }
     }
 
+    /// `key` (dotted) set to a list of strings.
+    pub fn list(key: &str, values: &[String]) -> Self {
+        Self::new(key, values.iter().map(String::as_str).collect::<toml_edit::Array>())
+    }
+
     /// Puts the value into a document, with the tables on its way.
     ///
     /// # Errors

@@ -1,0 +1,191 @@
+//! The arguments.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use tadformer::Override;
+
+/// TADFormer: one frozen vision backbone, many dense tasks.
+///
+/// Fine-tunes a Swin Transformer for several dense tasks at once by training a tenth of its parameters.
+#[derive(Debug, Parser)]
+#[command(name = "tadformer-cli", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a multi-task model and show what came out
+    #[command(after_help = "Examples:
+  tadformer-cli finetune
+      the quickstart: six tasks on synthetic scenes, about five minutes on two cores
+  tadformer-cli finetune --data pascal-context --root PASCAL_MT --weights swin-tiny --rank 16
+      the paper's recipe with its smallest rank
+  tadformer-cli finetune --config my.toml --set train.schedule.base_lr=1e-3 --output runs/higher-rate
+  tadformer-cli finetune --resume runs/quickstart-001")]
+    Finetune(Finetune),
+    /// Score the model of a run on its validation split
+    #[command(after_help = "Examples:
+  tadformer-cli eval --run runs/quickstart-001
+  tadformer-cli eval --run runs/quickstart-001 --json
+  tadformer-cli eval --run runs/pascal-context-001 --root /other/place/PASCAL_MT")]
+    Eval(Eval),
+    /// Predict every task's map for pictures of any size
+    #[command(after_help = "Examples:
+  tadformer-cli predict --run runs/quickstart-001 --input photo.jpg --output maps
+  tadformer-cli predict --run runs/quickstart-001 --input holiday/ more/*.png --output maps --raw")]
+    Predict(Predict),
+    /// Count a model's parameters by group
+    #[command(after_help = "Examples:
+  tadformer-cli params --backbone swin-tiny --rank 64 --tasks semseg,normals,sal,human_parts
+  tadformer-cli params --run runs/quickstart-001 --json")]
+    Params(Params),
+    /// List, check and show data sets
+    #[command(subcommand)]
+    Data(Data),
+}
+
+/// Where a configuration comes from, and what is changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file; without it, the one that comes with the data set, or the quickstart's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change one setting of the configuration (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<Override>,
+    /// Data set: synthetic, pascal-context, nyud, cityscapes, or folder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) data: Option<String>,
+    /// Folder of the data set
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
+    /// Tasks to learn: semseg, human_parts, sal, normals, edge, depth
+    #[arg(long, value_name = "TASK", value_delimiter = ',')]
+    pub(crate) tasks: Vec<String>,
+    /// Backbone: swin-tiny, swin-small, swin-base or swin-large
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backbone: Option<String>,
+    /// Pretrained weights of the backbone: a name in the cache, a file, or none
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
+    /// Rank of the low-rank updates
+    #[arg(long, value_name = "R")]
+    pub(crate) rank: Option<i64>,
+    /// Passes over the training split; a warm-up is shortened in proportion
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<i64>,
+    /// Samples a batch
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<i64>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Finetune {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Folder of the run; without it, the next free `runs/NAME-NNN`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
+    /// Go on with a run that was stopped
+    #[arg(long, value_name = "RUN", conflicts_with = "output")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Say nothing but errors and the final table
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// Folder of the run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Folder of the data set, if it has moved
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
+    /// Change one setting of the run's configuration (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<Override>,
+    /// Print the scores as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// Folder of the run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Pictures (JPEG, PNG), folders of them, or safetensors files with a normalised `image` tensor (b, 3, h, w)
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) input: Vec<PathBuf>,
+    /// Folder for the maps
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// Also write the logits, one tensor (b, c, h, w) a task, as NAME.safetensors
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Change one setting of the run's configuration (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<Override>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Params {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Folder of a run, instead of a configuration
+    #[arg(long, value_name = "RUN", conflicts_with = "config")]
+    pub(crate) run: Option<PathBuf>,
+    /// Print the counts as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// What data sets are known, their licence, and how to get them
+    List,
+    /// Read every file of a data set and report everything that is wrong
+    Check(DataCheck),
+    /// Draw samples with their labels
+    Show(DataShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataCheck {
+    /// Data set: pascal-context, nyud, cityscapes, or folder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) data: String,
+    /// Its folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: PathBuf,
+    /// Splits to check; all without it
+    #[arg(long, value_name = "SPLIT", value_delimiter = ',')]
+    pub(crate) splits: Vec<String>,
+    /// Tasks to check; all without it
+    #[arg(long, value_name = "TASK", value_delimiter = ',')]
+    pub(crate) tasks: Vec<String>,
+    /// Problems listed a split
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) list: usize,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataShow {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Samples to draw
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) samples: usize,
+    /// Folder for the pictures
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+}

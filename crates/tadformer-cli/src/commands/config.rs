@@ -1,0 +1,92 @@
+//! From arguments to a configuration.
+
+use crate::args::ConfigArgs;
+use anyhow::{Context, Result, bail};
+use tadformer::{Config, Override};
+
+/// The configurations that come with the program, by name.
+const PRESETS: [(&str, &str); 4] = [
+    ("quickstart", include_str!("../../../../configs/quickstart.toml")),
+    ("pascal-context", include_str!("../../../../configs/pascal-context.toml")),
+    ("nyud", include_str!("../../../../configs/nyud.toml")),
+    ("cityscapes", include_str!("../../../../configs/cityscapes.toml")),
+];
+
+/// The configuration that the arguments ask for, and a name for its run; `otherwise` is the preset where they name
+/// neither a file nor a data set with a preset of its own.
+pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, String)> {
+    let (text, name) = match (&args.config, args.data.as_deref()) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
+            (text, path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+        }
+        (None, Some("synthetic")) => preset("quickstart")?,
+        (None, Some("folder")) => preset("pascal-context")?,
+        (None, Some(data)) => preset(data)?,
+        (None, None) => preset(otherwise)?,
+    };
+    let origin = match &args.config {
+        Some(path) => path.display().to_string(),
+        None => format!("preset `{name}`"),
+    };
+    let base = Config::parse(&text, &origin, &[])?;
+    let mut changes = overrides(args, &base);
+    changes.extend(args.set.iter().cloned());
+    Ok((Config::parse(&text, &origin, &changes)?, name))
+}
+
+fn preset(name: &str) -> Result<(String, String)> {
+    match PRESETS.iter().find(|(known, _)| *known == name) {
+        Some((name, text)) => Ok(((*text).to_owned(), (*name).to_owned())),
+        None => {
+            let known: Vec<_> = PRESETS.iter().skip(1).map(|(name, _)| *name).collect();
+            bail!("`--data {name}`: expected `synthetic`, `folder`, `{}`", known.join("`, `"))
+        }
+    }
+}
+
+/// What the flags change.
+fn overrides(args: &ConfigArgs, base: &Config) -> Vec<Override> {
+    let mut changes = Vec::new();
+    if let Some(data) = &args.data {
+        changes.push(Override::new("data.name", data.as_str()));
+    }
+    if let Some(root) = &args.root {
+        changes.push(Override::new("data.root", root.to_string_lossy().as_ref()));
+    }
+    if !args.tasks.is_empty() {
+        changes.push(Override::list("data.tasks", &args.tasks));
+    }
+    if let Some(backbone) = &args.backbone {
+        changes.push(Override::new("model.backbone", backbone.as_str()));
+    }
+    if let Some(weights) = &args.weights {
+        changes.push(Override::new("model.weights", weights.as_str()));
+    }
+    if let Some(epochs) = args.epochs {
+        let warmup = base.train.schedule.warmup_epochs as i64;
+        let warmup = (warmup * epochs / base.train.epochs as i64).min(warmup);
+        // The warm-up goes first: every single change must leave a valid configuration.
+        changes.push(Override::new("train.schedule.warmup_epochs", warmup.max(0)));
+        changes.push(Override::new("train.epochs", epochs));
+    }
+    let numbers =
+        [("model.adaptation.rank", args.rank), ("train.batch_size", args.batch_size), ("seed", args.seed)];
+    for (key, value) in numbers {
+        changes.extend(value.map(|value| Override::new(key, value)));
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_resolves() {
+        for (name, text) in PRESETS {
+            Config::parse(text, name, &[]).unwrap();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is seen of long work: a bar on a terminal, a line now and then elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+use tadformer::{Evaluation, Reporter, UpdateRecord};
+
+/// Between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The progress of a training.
+pub(crate) struct TrainingProgress {
+    bar: ProgressBar,
+    lines: bool,
+    last_line: Option<Instant>,
+    rate: f64,
+    started: Option<(Instant, u64)>,
+}
+
+impl TrainingProgress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target =
+            if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {wide_msg}");
+        bar.set_style(style.expect("a template that a test draws"));
+        Self { bar, lines: !quiet && !terminal, last_line: None, rate: 0.0, started: None }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line_is_due(&mut self) -> bool {
+        let due = self.lines && self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        if due {
+            self.last_line = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Time to the end, from the pace since the first update of this process.
+    fn left(&mut self, update: u64, of: u64) -> Duration {
+        let (start, first) = *self.started.get_or_insert((Instant::now(), update));
+        let done = (update - first).max(1) as f64;
+        start.elapsed().mul_f64((of - update - 1) as f64 / done)
+    }
+}
+
+impl Reporter for TrainingProgress {
+    fn update(&mut self, update: &UpdateRecord, of: u64) {
+        let left = self.left(update.update, of);
+        self.rate = if self.rate == 0.0 {
+            update.images_per_second
+        } else {
+            0.9 * self.rate + 0.1 * update.images_per_second
+        };
+        let losses: Vec<String> =
+            update.losses.iter().map(|(task, loss)| format!("{task} {loss:.3}")).collect();
+        let message = format!("{} | {:.1} images/s | {} left", losses.join("  "), self.rate, in_words(left));
+        self.bar.set_length(of);
+        self.bar.set_prefix(format!("epoch {}", update.epoch + 1));
+        self.bar.set_position(update.update + 1);
+        if self.line_is_due() {
+            eprintln!("epoch {} update {}/{of} | {message}", update.epoch + 1, update.update + 1);
+        }
+        self.bar.set_message(message);
+    }
+
+    fn scored(&mut self, done: usize, of: usize) {
+        self.bar.set_message(format!("scoring {done}/{of}"));
+        self.bar.tick();
+    }
+
+    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation) {
+        let figures: Vec<String> = evaluation
+            .headlines()
+            .map(|(task, score)| format!("{task} {} {:.2}{}", score.name, score.value, score.unit))
+            .collect();
+        let line = format!("after epoch {epoch}: {}", figures.join(", "));
+        self.bar.suspend(|| {
+            if self.lines || !self.bar.is_hidden() {
+                eprintln!("{line}");
+            }
+        });
+    }
+}
+
+/// A bar for counted work.
+pub(crate) fn counted(name: &str, of: u64) -> ProgressBar {
+    let bar = ProgressBar::new(of);
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left");
+    bar.set_style(style.expect("a template that a test draws"));
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+/// `1 h 05 min`, `4 min 10 s`, `12 s`.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let words = |s| in_words(Duration::from_secs(s));
+        assert_eq!(
+            (words(12), words(250), words(3900)),
+            ("12 s".into(), "4 min 10 s".into(), "1 h 05 min".into())
+        );
+    }
+
+    #[test]
+    fn bars_have_valid_templates() {
+        counted("test", 3).finish_and_clear();
+        TrainingProgress::new(true).finish();
+    }
+}
