@@ -18,8 +18,8 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     elementwise(
         "gelu",
         xs,
-        |x, y| vectorize(|| gelu_strip(x, y)),
-        |x, g, d| vectorize(|| gelu_backward_strip(x, g, d)),
+        |x, y| vectorize(gelu_strip, (x, y)),
+        |x, g, d| vectorize(gelu_backward_strip, (x, g, d)),
     )
 }
 
@@ -31,8 +31,8 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
     elementwise(
         "relu",
         xs,
-        |x, y| vectorize(|| relu_strip(x, y)),
-        |x, g, d| vectorize(|| relu_backward_strip(x, g, d)),
+        |x, y| vectorize(relu_strip, (x, y)),
+        |x, g, d| vectorize(relu_backward_strip, (x, g, d)),
     )
 }
 
@@ -62,14 +62,14 @@ fn elementwise(
 }
 
 #[inline(always)]
-fn gelu_strip(xs: &[f32], ys: &mut [f32]) {
+fn gelu_strip((xs, ys): (&[f32], &mut [f32])) {
     for (y, &x) in ys.iter_mut().zip(xs) {
         *y = x * normal_cdf_pdf(x).0;
     }
 }
 
 #[inline(always)]
-fn gelu_backward_strip(xs: &[f32], grads: &[f32], dxs: &mut [f32]) {
+fn gelu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
     for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
         let (cdf, pdf) = normal_cdf_pdf(x);
         *dx = g * (cdf + x * pdf);
@@ -77,14 +77,14 @@ fn gelu_backward_strip(xs: &[f32], grads: &[f32], dxs: &mut [f32]) {
 }
 
 #[inline(always)]
-fn relu_strip(xs: &[f32], ys: &mut [f32]) {
+fn relu_strip((xs, ys): (&[f32], &mut [f32])) {
     for (y, &x) in ys.iter_mut().zip(xs) {
         *y = x.max(0.0);
     }
 }
 
 #[inline(always)]
-fn relu_backward_strip(xs: &[f32], grads: &[f32], dxs: &mut [f32]) {
+fn relu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
     for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
         *dx = if x > 0.0 { g } else { 0.0 };
     }

@@ -121,7 +121,7 @@ fn normalize<const RELU: bool>(
         let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         for_blocks(&mut ys, c, |first, block| {
             let x = &x[first * c..][..block.len()];
-            vectorize(|| forward_rows::<RELU>(x, &mean, &scale, &b, block));
+            vectorize(forward_rows::<RELU>, (x, &mean, &scale, &b, block));
         });
     }
     let (kept, kept_weight, kept_bias) = (xs.clone(), weight.clone(), bias.clone());
@@ -133,7 +133,7 @@ fn normalize<const RELU: bool>(
         let rows = x.len() / c;
         let sums = sum_blocks(rows, 2 * c, |first, last, sum| {
             let range = first * c..last * c;
-            vectorize(|| parameter_rows::<RELU>(&x[range.clone()], &g[range], &mean, &scale, &b, sum));
+            vectorize(parameter_rows::<RELU>, (&x[range.clone()], &g[range], &mean, &scale, &b, sum));
         });
         let (dnormal, dbias) = sums.split_at(c);
         let dweight: Vec<f32> = dnormal.iter().zip(&rstd).map(|(sum, r)| sum * r).collect();
@@ -147,7 +147,7 @@ fn normalize<const RELU: bool>(
             for_blocks(&mut dx, c, |first, block| {
                 let range = first * c..first * c + block.len();
                 let (x, g) = (&x[range.clone()], &g[range]);
-                vectorize(|| backward_rows::<RELU>(x, g, &mean, &scale, &b, &offset, &slope, block));
+                vectorize(backward_rows::<RELU>, (x, g, &mean, &scale, &b, &offset, &slope, block));
             });
             Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)
         } else {
@@ -159,7 +159,7 @@ fn normalize<const RELU: bool>(
 }
 
 #[inline(always)]
-fn forward_rows<const RELU: bool>(xs: &[f32], mean: &[f32], scale: &[f32], bias: &[f32], ys: &mut [f32]) {
+fn forward_rows<const RELU: bool>((xs, mean, scale, bias, ys): (&[f32], &[f32], &[f32], &[f32], &mut [f32])) {
     let c = mean.len();
     let (scale, bias) = (&scale[..c], &bias[..c]);
     for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
@@ -180,12 +180,7 @@ fn pass<const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32
 /// Adds `g · (x − mean)` to the first half of `sum` and `g` to the second.
 #[inline(always)]
 fn parameter_rows<const RELU: bool>(
-    xs: &[f32],
-    grads: &[f32],
-    mean: &[f32],
-    scale: &[f32],
-    bias: &[f32],
-    sum: &mut [f32],
+    (xs, grads, mean, scale, bias, sum): (&[f32], &[f32], &[f32], &[f32], &[f32], &mut [f32]),
 ) {
     let c = mean.len();
     let (dnormal, dbias) = sum.split_at_mut(c);
@@ -207,14 +202,16 @@ fn parameter_rows<const RELU: bool>(
     reason = "two tensors, five vectors, one result; a struct would live for one call"
 )]
 fn backward_rows<const RELU: bool>(
-    xs: &[f32],
-    grads: &[f32],
-    mean: &[f32],
-    scale: &[f32],
-    bias: &[f32],
-    offset: &[f32],
-    slope: &[f32],
-    dxs: &mut [f32],
+    (xs, grads, mean, scale, bias, offset, slope, dxs): (
+        &[f32],
+        &[f32],
+        &[f32],
+        &[f32],
+        &[f32],
+        &[f32],
+        &[f32],
+        &mut [f32],
+    ),
 ) {
     let c = mean.len();
     let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
@@ -242,7 +239,7 @@ impl Moments {
             .par_chunks(BLOCK * c)
             .map(|block| {
                 let mut part = vec![0f32; 2 * c];
-                vectorize(|| block_moments(block, &mut part));
+                vectorize(block_moments, (block, &mut part));
                 (part, block.len() / c)
             })
             .collect();
@@ -266,7 +263,7 @@ impl Moments {
 
 /// Writes the mean of each column to the first half of `part` (all zeros) and its squared deviations to the second.
 #[inline(always)]
-fn block_moments(block: &[f32], part: &mut [f32]) {
+fn block_moments((block, part): (&[f32], &mut [f32])) {
     let (mean, squares) = part.split_at_mut(part.len() / 2);
     let c = mean.len();
     let squares = &mut squares[..c];

@@ -40,15 +40,14 @@ fn masked(op: &'static str, xs: &Tensor, key: u64, p: f64) -> Result<Vec<f32>> {
     let keep = (1.0 / (1.0 - p)) as f32;
     for_blocks(&mut ys, STRIP, |first, block| {
         let start = first * STRIP;
-        vectorize(|| {
-            mask_strip(&x[start..start + block.len()], (start / 4) as u64, key, threshold, keep, block);
-        });
+        let x = &x[start..start + block.len()];
+        vectorize(mask_strip, (x, (start / 4) as u64, key, threshold, keep, block));
     });
     Ok(ys)
 }
 
 #[inline(always)]
-fn mask_strip(xs: &[f32], first: u64, key: u64, threshold: u64, keep: f32, ys: &mut [f32]) {
+fn mask_strip((xs, first, key, threshold, keep, ys): (&[f32], u64, u64, u64, f32, &mut [f32])) {
     for (i, (x, y)) in xs.chunks(4).zip(ys.chunks_mut(4)).enumerate() {
         let bits = mix(key.wrapping_add((first + i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         for (lane, (x, y)) in x.iter().zip(y).enumerate() {

@@ -27,7 +27,7 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
         per_sample(&mut ys, n, |sample, ys| {
             let x = grid.sample(&x, sample);
             for (places, y) in grid.windows.iter().zip(ys.chunks_exact_mut(c)) {
-                vectorize(|| mean_of(places, x, y));
+                vectorize(mean_of, (places, x, y));
             }
         });
     }
@@ -63,7 +63,7 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
 pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) -> Result<Tensor> {
     const OP: &str = "dynamic conv";
     let (n, c) = check(OP, xs, windows)?;
-    if k % 2 == 0 || filters.dims() != [n * windows.count(), c * k * k] {
+    if k.is_multiple_of(2) || filters.dims() != [n * windows.count(), c * k * k] {
         bail!("{OP}: filters {:?} do not fit input {:?}, {k}x{k} taps", filters.dims(), xs.dims());
     }
     let grid = Grid::new(windows, c);
@@ -76,7 +76,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
             for (i, places) in grid.windows.iter().enumerate() {
                 let (x, f) = (grid.sample(&x, sample), grid.filter(&f, sample, i, k));
                 by_tap(f, k * k, &mut taps);
-                vectorize(|| convolve(&grid, places, &taps, k, x, ys));
+                vectorize(convolve, (&grid, places, &taps, k, x, ys));
             }
         });
     }
@@ -91,7 +91,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
                 // The adjoint of a convolution is the convolution with the filter turned by half a circle.
                 by_tap(grid.filter(&f, sample, i, k), k * k, &mut taps);
                 turn(&mut taps, c);
-                vectorize(|| convolve(&grid, places, &taps, k, grid.sample(&g, sample), dx));
+                vectorize(convolve, (&grid, places, &taps, k, grid.sample(&g, sample), dx));
             }
         });
         let mut df = vec![0f32; f.len()];
@@ -100,7 +100,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
             for (places, df) in grid.windows.iter().zip(df.chunks_exact_mut(c * k * k)) {
                 taps.fill(0.0);
                 let (x, g) = (grid.sample(&x, sample), grid.sample(&g, sample));
-                vectorize(|| correlate(&grid, places, k, x, g, &mut taps));
+                vectorize(correlate, (&grid, places, k, x, g, &mut taps));
                 for (tap, values) in taps.chunks_exact(c).enumerate() {
                     for (channel, value) in values.iter().enumerate() {
                         df[channel * k * k + tap] = *value;
@@ -220,7 +220,7 @@ fn turn(taps: &mut [f32], c: usize) {
 }
 
 #[inline(always)]
-fn mean_of(places: &[Place], xs: &[f32], mean: &mut [f32]) {
+fn mean_of((places, xs, mean): (&[Place], &[f32], &mut [f32])) {
     let c = mean.len();
     for place in places {
         for (sum, x) in mean.iter_mut().zip(&xs[place.token * c..][..c]) {
@@ -233,7 +233,7 @@ fn mean_of(places: &[Place], xs: &[f32], mean: &mut [f32]) {
 
 /// `y[p] += Σ_taps f[tap] x[p + tap]`, channel by channel.
 #[inline(always)]
-fn convolve(grid: &Grid, window: &Window, taps: &[f32], k: usize, xs: &[f32], ys: &mut [f32]) {
+fn convolve((grid, window, taps, k, xs, ys): (&Grid, &Window, &[f32], usize, &[f32], &mut [f32])) {
     let c = grid.channels;
     for place in window {
         let y = &mut ys[place.token * c..][..c];
@@ -252,7 +252,7 @@ fn convolve(grid: &Grid, window: &Window, taps: &[f32], k: usize, xs: &[f32], ys
 
 /// `f[tap] += Σ_p g[p] x[p + tap]`, channel by channel.
 #[inline(always)]
-fn correlate(grid: &Grid, window: &Window, k: usize, xs: &[f32], grads: &[f32], taps: &mut [f32]) {
+fn correlate((grid, window, k, xs, grads, taps): (&Grid, &Window, usize, &[f32], &[f32], &mut [f32])) {
     let c = grid.channels;
     for place in window {
         let g = &grads[place.token * c..][..c];

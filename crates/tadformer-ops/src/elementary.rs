@@ -16,7 +16,7 @@ pub(crate) fn exp(x: f32) -> f32 {
         + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))));
     let mantissa = 1.0 + (r + r * r * tail);
     // After the clamp n is an integer in -126..=127.
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let power = f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23);
     if x < -87.0 { 0.0 } else { mantissa * power }
 }
 

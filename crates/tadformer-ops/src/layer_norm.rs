@@ -62,7 +62,7 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         let (x, w, b) = (read(OP, &xs)?, read(OP, weight)?, read(OP, bias)?);
         for_blocks(&mut ys, c, |first, block| {
             let x = &x[first * c..first * c + block.len()];
-            vectorize(|| forward_rows(x, &w, &b, eps, block));
+            vectorize(forward_rows, (x, &w, &b, eps, block));
         });
     }
     let (kept, weight) = (xs.clone(), weight.clone());
@@ -72,11 +72,11 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         let mut dx = vec![0f32; x.len()];
         for_blocks(&mut dx, c, |first, block| {
             let range = first * c..first * c + block.len();
-            vectorize(|| backward_rows(&x[range.clone()], &w, &g[range], eps, block));
+            vectorize(backward_rows, (&x[range.clone()], &w, &g[range], eps, block));
         });
         let sums = sum_blocks(x.len() / c, 2 * c, |first, last, sum| {
             let range = first * c..last * c;
-            vectorize(|| parameter_rows(&x[range.clone()], &g[range], c, eps, sum));
+            vectorize(parameter_rows, (&x[range.clone()], &g[range], c, eps, sum));
         });
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
         let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
@@ -94,7 +94,7 @@ fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn forward_rows(xs: &[f32], weight: &[f32], bias: &[f32], eps: f32, ys: &mut [f32]) {
+fn forward_rows((xs, weight, bias, eps, ys): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
     let c = weight.len();
     for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
         let (mean, rstd) = statistics(x, eps);
@@ -106,7 +106,7 @@ fn forward_rows(xs: &[f32], weight: &[f32], bias: &[f32], eps: f32, ys: &mut [f3
 
 /// With `n = (x − mean) · rstd` and `h = g · weight`: `dx = rstd · (h − mean(h) − n · mean(h · n))`.
 #[inline(always)]
-fn backward_rows(xs: &[f32], weight: &[f32], grads: &[f32], eps: f32, dxs: &mut [f32]) {
+fn backward_rows((xs, weight, grads, eps, dxs): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
     let c = weight.len();
     for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
         let (mean, rstd) = statistics(x, eps);
@@ -120,7 +120,7 @@ fn backward_rows(xs: &[f32], weight: &[f32], grads: &[f32], eps: f32, dxs: &mut 
 
 /// Adds `g · n` to the first half of `sum` and `g` to the second.
 #[inline(always)]
-fn parameter_rows(xs: &[f32], grads: &[f32], c: usize, eps: f32, sum: &mut [f32]) {
+fn parameter_rows((xs, grads, c, eps, sum): (&[f32], &[f32], usize, f32, &mut [f32])) {
     let (dweight, dbias) = sum.split_at_mut(c);
     for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
         let (mean, rstd) = statistics(x, eps);

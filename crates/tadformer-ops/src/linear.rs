@@ -139,12 +139,12 @@ pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -
 /// Sums of the columns of a row-major matrix.
 pub(crate) fn column_sums(matrix: &[f32], cols: usize) -> Vec<f32> {
     sum_blocks(matrix.len() / cols, cols, |first, last, sum| {
-        vectorize(|| add_rows(&matrix[first * cols..last * cols], sum));
+        vectorize(add_rows, (&matrix[first * cols..last * cols], sum));
     })
 }
 
 #[inline(always)]
-fn add_rows(rows: &[f32], sum: &mut [f32]) {
+fn add_rows((rows, sum): (&[f32], &mut [f32])) {
     for row in rows.chunks_exact(sum.len()) {
         for (sum, x) in sum.iter_mut().zip(row) {
             *sum += x;

@@ -51,31 +51,33 @@ fn detect() -> SimdLevel {
     SimdLevel::Baseline
 }
 
-/// Runs `kernel` compiled for the level in use. The kernel must inline: a closure that calls one `#[inline(always)]`
-/// function.
-#[inline]
-pub(crate) fn vectorize<R>(kernel: impl FnOnce() -> R) -> R {
+/// Runs `kernel(args)` compiled for the level in use.
+///
+/// The kernel is a function marked `#[inline(always)]` that takes one tuple: only a function by name is sure to be
+/// inlined into the code of every level. A closure is not, and would run as plain baseline code.
+#[inline(always)]
+pub(crate) fn vectorize<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
     match simd_level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level is in use only if the processor has its instructions.
-        SimdLevel::Avx512 => unsafe { avx512(kernel) },
+        SimdLevel::Avx512 => unsafe { avx512(kernel, args) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        SimdLevel::Avx2 => unsafe { avx2(kernel) },
-        _ => kernel(),
+        SimdLevel::Avx2 => unsafe { avx2(kernel, args) },
+        _ => kernel(args),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn avx512<R>(kernel: impl FnOnce() -> R) -> R {
-    kernel()
+unsafe fn avx512<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
+    kernel(args)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2<R>(kernel: impl FnOnce() -> R) -> R {
-    kernel()
+unsafe fn avx2<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
+    kernel(args)
 }
 
 /// Partial sums kept side by side: as many as the widest level has lanes.

@@ -33,7 +33,7 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
     let mut ys = vec![0f32; tasks * tokens * c];
     {
         let (s, x) = (read(OP, &scores)?, read(OP, &context)?);
-        for_blocks(&mut ys, c, |first, block| vectorize(|| forward_rows(shape, &s, &x, first, block)));
+        for_blocks(&mut ys, c, |first, block| vectorize(forward_rows, (shape, &s, &x, first, block)));
     }
     let (kept_scores, kept_context) = (scores.clone(), context.clone());
     record_one(OP, &[&scores, &context], Output::new(ys, (tasks * b, h, w, c)), move |grad| {
@@ -41,10 +41,10 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
         let (s, x, g) = (read(OP, &kept_scores)?, read(OP, &kept_context)?, read(OP, &grad)?);
         let mut ds = vec![0f32; s.len()];
         for_blocks(&mut ds, prompts * heads, |first, block| {
-            vectorize(|| score_rows(shape, &s, &x, &g, first, block));
+            vectorize(score_rows, (shape, &s, &x, &g, first, block));
         });
         let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, c, |first, block| vectorize(|| context_rows(shape, &s, &g, first, block)));
+        for_blocks(&mut dx, c, |first, block| vectorize(context_rows, (shape, &s, &g, first, block)));
         let ds = Tensor::from_vec(ds, kept_scores.shape(), grad.device())?;
         let dx = Tensor::from_vec(dx, kept_context.shape(), grad.device())?;
         Ok(vec![Some(ds), Some(dx)])
@@ -81,7 +81,7 @@ impl Sizes {
 }
 
 #[inline(always)]
-fn forward_rows(sizes: Sizes, scores: &[f32], context: &[f32], first: usize, ys: &mut [f32]) {
+fn forward_rows((sizes, scores, context, first, ys): (Sizes, &[f32], &[f32], usize, &mut [f32])) {
     let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
     for (i, y) in ys.chunks_exact_mut(c).enumerate() {
         let (task, token) = ((first + i) / sizes.tokens, (first + i) % sizes.tokens);
@@ -97,7 +97,9 @@ fn forward_rows(sizes: Sizes, scores: &[f32], context: &[f32], first: usize, ys:
 
 /// `ds = GELU'(s) / p · Σ_channels g x`.
 #[inline(always)]
-fn score_rows(sizes: Sizes, scores: &[f32], context: &[f32], grads: &[f32], first: usize, ds: &mut [f32]) {
+fn score_rows(
+    (sizes, scores, context, grads, first, ds): (Sizes, &[f32], &[f32], &[f32], usize, &mut [f32]),
+) {
     let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
     let width = sizes.prompts * sizes.heads;
     for (i, ds) in ds.chunks_exact_mut(width).enumerate() {
@@ -121,7 +123,7 @@ fn score_rows(sizes: Sizes, scores: &[f32], context: &[f32], grads: &[f32], firs
 
 /// `dx = Σ_tasks a_t g_t`.
 #[inline(always)]
-fn context_rows(sizes: Sizes, scores: &[f32], grads: &[f32], first: usize, dx: &mut [f32]) {
+fn context_rows((sizes, scores, grads, first, dx): (Sizes, &[f32], &[f32], usize, &mut [f32])) {
     let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
     for (i, dx) in dx.chunks_exact_mut(c).enumerate() {
         let token = first + i;

@@ -92,20 +92,18 @@ pub(super) fn forward(levels: &[(&Geometry, &[f32])], ys: &mut [f32]) {
     ys.par_chunks_mut(ROWS * row).enumerate().for_each(|(task, block)| {
         for (i, (geometry, xs)) in levels.iter().enumerate() {
             let first = task * ROWS;
-            vectorize(|| {
-                if i == 0 {
-                    forward_rows::<false>(geometry, xs, first, block);
-                } else {
-                    forward_rows::<true>(geometry, xs, first, block);
-                }
-            });
+            if i == 0 {
+                vectorize(forward_rows::<false>, (geometry, xs, first, &mut *block));
+            } else {
+                vectorize(forward_rows::<true>, (geometry, xs, first, &mut *block));
+            }
         }
     });
 }
 
 /// The output rows from `first` on, counted over all maps.
 #[inline(always)]
-fn forward_rows<const ADD: bool>(g: &Geometry, xs: &[f32], first: usize, ys: &mut [f32]) {
+fn forward_rows<const ADD: bool>((g, xs, first, ys): (&Geometry, &[f32], usize, &mut [f32])) {
     let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
     // The two neighbours of an output row differ in parity, which says where each is held.
     let mut held = [usize::MAX; 2];
@@ -155,13 +153,13 @@ fn widen(g: &Geometry, xs: &[f32], ys: &mut [f32]) {
 /// Writes what the output's gradient `gs` gives the source to `dxs`.
 pub(super) fn backward(g: &Geometry, gs: &[f32], dxs: &mut [f32]) {
     dxs.par_chunks_mut(ROWS * g.source_row()).enumerate().for_each(|(task, block)| {
-        vectorize(|| backward_rows(g, gs, task * ROWS, block));
+        vectorize(backward_rows, (g, gs, task * ROWS, block));
     });
 }
 
 /// The source rows from `first` on, counted over all maps.
 #[inline(always)]
-fn backward_rows(g: &Geometry, gs: &[f32], first: usize, dxs: &mut [f32]) {
+fn backward_rows((g, gs, first, dxs): (&Geometry, &[f32], usize, &mut [f32])) {
     let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
     let mut wide = vec![0f32; row];
     for (i, dx) in dxs.chunks_exact_mut(g.source_row()).enumerate() {

@@ -89,7 +89,7 @@ fn sum_block(xs: &[f32], ys: &[f32], weight: impl Fn(f32) -> f32, scale: f32, gr
     let mut sum = 0.0;
     for (i, (xs, ys)) in xs.chunks(STRIP).zip(ys.chunks(STRIP)).enumerate() {
         let (mut losses, mut slopes) = ([0f32; STRIP], [0f32; STRIP]);
-        vectorize(|| logistic(xs, ys, &mut losses, &mut slopes));
+        vectorize(logistic, (xs, ys, &mut losses, &mut slopes));
         for (loss, y) in losses.iter().zip(ys) {
             sum += f64::from(weight(*y) * loss);
         }
@@ -102,7 +102,7 @@ fn sum_block(xs: &[f32], ys: &[f32], weight: impl Fn(f32) -> f32, scale: f32, gr
 
 /// With `s = −x` for positives and `x` for negatives: `ℓ = log(1 + e^s) = max(s, 0) + log(1 + e^−|x|)`, `dℓ/ds = σ(s)`.
 #[inline(always)]
-fn logistic(xs: &[f32], ys: &[f32], losses: &mut [f32; STRIP], slopes: &mut [f32; STRIP]) {
+fn logistic((xs, ys, losses, slopes): (&[f32], &[f32], &mut [f32; STRIP], &mut [f32; STRIP])) {
     for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
         let sign = if positive(*y) { -1.0 } else { 1.0 };
         let s = sign * x;

@@ -85,7 +85,7 @@ fn sum_block(
             row[..range.len()].copy_from_slice(&plane[range.clone()]);
         }
         let (mut max, mut total) = ([f32::NEG_INFINITY; STRIP], [0f32; STRIP]);
-        vectorize(|| exponentials(strip, &mut max, &mut total));
+        vectorize(exponentials, (strip, &mut max, &mut total));
         let mut factor = [0f32; STRIP];
         for (i, label) in labels[range.clone()].iter().enumerate() {
             if *label != UNLABELLED {
@@ -113,7 +113,7 @@ fn sum_block(
 
 /// Turns logits into `e^(x − max)`, whose sum is `total`.
 #[inline(always)]
-fn exponentials(strip: &mut [[f32; STRIP]], max: &mut [f32; STRIP], total: &mut [f32; STRIP]) {
+fn exponentials((strip, max, total): (&mut [[f32; STRIP]], &mut [f32; STRIP], &mut [f32; STRIP])) {
     for row in strip.iter() {
         for (max, x) in max.iter_mut().zip(row) {
             *max = if *x > *max { *x } else { *max };

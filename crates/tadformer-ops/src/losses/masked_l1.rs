@@ -28,7 +28,7 @@ pub fn masked_l1(prediction: &Tensor, labels: &Tensor) -> Result<LossValue> {
         let sum = planes.sum(&mut gradient, |mut block| {
             let (x, y) = (planes.run(&x, &block, 0), planes.run(&y, &block, 0));
             let gradient = block.gradient.pop().unwrap_or_default();
-            vectorize(|| sum_block(x, y, scale, gradient))
+            vectorize(sum_block, (x, y, scale, gradient))
         });
         (sum, labelled)
     };
@@ -36,7 +36,7 @@ pub fn masked_l1(prediction: &Tensor, labels: &Tensor) -> Result<LossValue> {
 }
 
 #[inline(always)]
-fn sum_block(xs: &[f32], ys: &[f32], scale: f32, gradient: &mut [f32]) -> f64 {
+fn sum_block((xs, ys, scale, gradient): (&[f32], &[f32], f32, &mut [f32])) -> f64 {
     let mut sum = 0.0;
     for (x, y) in xs.iter().zip(ys) {
         if *y != UNLABELLED {

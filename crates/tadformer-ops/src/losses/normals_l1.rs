@@ -57,7 +57,7 @@ fn sum_block(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
         let range = first..(first + STRIP).min(len);
         let strip = runs.map(|(x, y)| (&x[range.clone()], &y[range.clone()]));
         let (mut losses, mut slopes) = ([0f64; STRIP], [[0f32; STRIP]; 3]);
-        vectorize(|| distances(&strip, scale, &mut losses, &mut slopes));
+        vectorize(distances, (&strip, scale, &mut losses, &mut slopes));
         sum += losses[..range.len()].iter().sum::<f64>();
         for (plane, slopes) in gradient.iter_mut().zip(&slopes) {
             plane[range.clone()].copy_from_slice(&slopes[..range.len()]);
@@ -67,7 +67,7 @@ fn sum_block(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
 }
 
 #[inline(always)]
-fn distances(runs: &Runs<'_>, scale: f64, losses: &mut [f64; STRIP], slopes: &mut [[f32; STRIP]; 3]) {
+fn distances((runs, scale, losses, slopes): (&Runs<'_>, f64, &mut [f64; STRIP], &mut [[f32; STRIP]; 3])) {
     let n = runs[0].0.len().min(STRIP);
     let ([x0, x1, x2], [y0, y1, y2]) = (runs.map(|(x, _)| &x[..n]), runs.map(|(_, y)| &y[..n]));
     for i in 0..n {

@@ -67,16 +67,8 @@ impl Problem {
                 || Scratch::new(self),
                 |scratch, (image, window)| {
                     let mut prompt_rows = vec![0f32; t * c];
-                    vectorize(|| {
-                        for head in 0..heads {
-                            self.gather(scratch, qkv, prompts, image, window, head);
-                            self.probabilities(scratch, table, window, head);
-                            self.write_scores(scratch, &score_rows, image, window, head);
-                            let (n, d) = (scratch.rows, scratch.dim);
-                            small_matmul((n, n, d), (&scratch.p, n), (&scratch.v, d), (&mut scratch.o, d));
-                            self.write_context(scratch, &context_rows, &mut prompt_rows, image, window, head);
-                        }
-                    });
+                    let outputs = (&context_rows, &score_rows, &mut prompt_rows[..]);
+                    vectorize(forward_window, (self, scratch, (qkv, prompts, table), outputs, image, window));
                     prompt_rows
                 },
             )
@@ -94,7 +86,7 @@ impl Problem {
         table: &[f32],
         grads: &Gradients<'_>,
     ) -> InputGradients {
-        let (c, t, heads) = (self.channels, self.prompts, self.heads);
+        let (c, t) = (self.channels, self.prompts);
         let mut dqkv = vec![0f32; qkv.len()];
         let dqkv_rows = SharedRows::new(&mut dqkv, 3 * c);
         let per_window: Vec<(Vec<f32>, Vec<f32>)> = self
@@ -104,15 +96,11 @@ impl Problem {
                 |scratch, (image, window)| {
                     let mut dprompts = vec![0f32; t * 3 * c];
                     let mut dtable = vec![0f32; table.len()];
-                    vectorize(|| {
-                        for head in 0..heads {
-                            self.gather(scratch, qkv, prompts, image, window, head);
-                            self.probabilities(scratch, table, window, head);
-                            self.gather_gradient(scratch, grads, image, window, head);
-                            self.backward_head(scratch, grads, &mut dtable, image, window, head);
-                            self.write_gradients(scratch, &dqkv_rows, &mut dprompts, image, window, head);
-                        }
-                    });
+                    let outputs = (&dqkv_rows, &mut dprompts[..], &mut dtable[..]);
+                    vectorize(
+                        backward_window,
+                        (self, scratch, (qkv, prompts, table), grads, outputs, (image, window)),
+                    );
                     (dprompts, dtable)
                 },
             )
@@ -336,6 +324,49 @@ impl Problem {
                 row[part * c + head * d..][..d].copy_from_slice(&grad[i * scratch.dim..][..d]);
             }
         }
+    }
+}
+
+/// All heads of one window.
+#[inline(always)]
+fn forward_window(
+    (problem, scratch, (qkv, prompts, table), (context, scores, prompt_rows), image, window): (
+        &Problem,
+        &mut Scratch,
+        (&[f32], &[f32], &[f32]),
+        (&SharedRows<'_>, &SharedRows<'_>, &mut [f32]),
+        usize,
+        &[Place],
+    ),
+) {
+    for head in 0..problem.heads {
+        problem.gather(scratch, qkv, prompts, image, window, head);
+        problem.probabilities(scratch, table, window, head);
+        problem.write_scores(scratch, scores, image, window, head);
+        let (n, d) = (scratch.rows, scratch.dim);
+        small_matmul((n, n, d), (&scratch.p, n), (&scratch.v, d), (&mut scratch.o, d));
+        problem.write_context(scratch, context, prompt_rows, image, window, head);
+    }
+}
+
+/// All heads of one window, backwards.
+#[inline(always)]
+fn backward_window(
+    (problem, scratch, (qkv, prompts, table), grads, (dqkv, dprompts, dtable), (image, window)): (
+        &Problem,
+        &mut Scratch,
+        (&[f32], &[f32], &[f32]),
+        &Gradients<'_>,
+        (&SharedRows<'_>, &mut [f32], &mut [f32]),
+        (usize, &[Place]),
+    ),
+) {
+    for head in 0..problem.heads {
+        problem.gather(scratch, qkv, prompts, image, window, head);
+        problem.probabilities(scratch, table, window, head);
+        problem.gather_gradient(scratch, grads, image, window, head);
+        problem.backward_head(scratch, grads, dtable, image, window, head);
+        problem.write_gradients(scratch, dqkv, dprompts, image, window, head);
     }
 }
 
