@@ -1,53 +1,14 @@
 //! The whole network against numbers of an independent implementation: values, losses, gradients by name.
 
+mod golden;
+
 use candle_core::{DType, Tensor};
+use golden::{assert_near, config, open, sampled, scalar, specs};
 use std::collections::BTreeSet;
-use tadformer::config::{AdaptationConfig, BackboneConfig, ModelConfig};
 use tadformer::{MultiTaskLoss, MultiTaskModel};
-use tadformer_backbone::SwinConfig;
-use tadformer_data::{Task, TaskSpec};
-use tadformer_decoders::DecoderConfig;
-use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close, named_tensor};
+use tadformer_data::Task;
+use tadformer_ops::testing::{GoldenStore, assert_close, named_tensor};
 use tadformer_ops::{Mode, Rng, Role};
-
-fn open(name: &str) -> GoldenFile {
-    GoldenFile::open(format!("{}/tests/data/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))
-}
-
-fn specs() -> Vec<TaskSpec> {
-    [("semseg", 21), ("normals", 3), ("sal", 1), ("human_parts", 7)]
-        .map(|(name, outputs)| {
-            let task = Task::from_name(name).unwrap();
-            TaskSpec { task, outputs, classes: Vec::new(), palette: Vec::new() }
-        })
-        .to_vec()
-}
-
-/// The configuration that a golden file describes, without anything random.
-fn config(file: &GoldenFile) -> ModelConfig {
-    let golden = &file.meta["config"];
-    let size = |name: &str| golden[name].as_u64().unwrap() as usize;
-    let four = |name: &str| serde_json::from_value::<[usize; 4]>(golden[name].clone()).unwrap();
-    ModelConfig {
-        drop_path_rate: 0.0,
-        backbone: BackboneConfig::Sizes(SwinConfig {
-            embed_dim: size("embed"),
-            depths: four("depths"),
-            num_heads: four("heads"),
-            window_size: size("window"),
-            image_size: size("img"),
-            ..SwinConfig::tiny()
-        }),
-        adaptation: AdaptationConfig {
-            rank: size("r"),
-            scale: golden["scale"].as_f64().unwrap(),
-            dropout: 0.0,
-            ..AdaptationConfig::default()
-        },
-        decoder: DecoderConfig::Hrnet { channels: four("channels") },
-        ..ModelConfig::default()
-    }
-}
 
 /// Stage features in the golden order `(b, tokens, c)`, by name: `shared` and each task.
 fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor)> {
@@ -94,13 +55,8 @@ fn micro_model_values_losses_and_gradients() {
         let losses = loss.forward(&logits, &labels).unwrap();
         let parts = losses.tasks.iter().map(|(task, loss)| (task.name, &loss.value));
         for (name, found) in parts.chain([("total", &losses.total)]) {
-            let found = f64::from(found.to_scalar::<f32>().unwrap());
-            let expected = file.tensor(&format!("{mode_name}/loss/{name}"));
-            let expected = f64::from(expected.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]);
-            assert!(
-                (found / expected - 1.0).abs() < 2e-6,
-                "{mode_name}: loss {name} is {found}, expected {expected}"
-            );
+            let expected = scalar(file.tensor(&format!("{mode_name}/loss/{name}")));
+            assert_near(&format!("{mode_name}: loss {name}"), scalar(found), expected, 2e-6);
         }
         if mode_name == "eval" {
             continue;
@@ -124,23 +80,12 @@ fn micro_model_values_losses_and_gradients() {
                 assert_close(name, grad, file.tensor(&format!("grad/{name}")), 3e-4);
             }
         }
-        let norm = f64::from(file.tensor("grad_norm").flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]);
-        assert!(
-            (squares.sqrt() / norm - 1.0).abs() < 1e-3,
-            "gradient norm {} expected {norm}",
-            squares.sqrt()
-        );
+        assert_near("gradient norm", squares.sqrt(), scalar(file.tensor("grad_norm")), 1e-3);
         for entry in store.with_role(Role::Buffer) {
             let expected = file.tensor(&format!("buf_after/{}", entry.name));
             assert_close(&entry.name, &entry.tensor, expected, 1e-5);
         }
     }
-}
-
-/// The elements of `tensor` at the golden positions.
-fn sampled(file: &GoldenFile, name: &str, tensor: &Tensor) -> Tensor {
-    let positions = file.tensor(&format!("{name}/idx"));
-    tensor.flatten_all().unwrap().contiguous().unwrap().index_select(positions, 0).unwrap()
 }
 
 #[test]
@@ -152,12 +97,15 @@ fn swin_tiny_at_224() {
     let count: usize = store.with_role(Role::Trainable).iter().map(|e| e.tensor.elem_count()).sum();
     assert_eq!(count as u64, file.meta["counts"]["trainable"].as_u64().unwrap());
 
+    let check = |name: &str, found: &Tensor| {
+        let found = sampled(found, file.tensor(&format!("{name}/idx")));
+        assert_close(name, &found, file.tensor(&format!("{name}/val")), 3e-5);
+    };
     let image = named_tensor("input:swin_t_224/image", (1, 3, 224, 224), 0.0, 1.732_050_8).unwrap();
     for (name, found) in stage_features(&model, &image) {
-        assert_close(&name, &sampled(&file, &name, &found), file.tensor(&format!("{name}/val")), 3e-5);
+        check(&name, &found);
     }
     for (task, logits) in model.forward(&image, &mut Mode::Eval).unwrap() {
-        let name = format!("eval/out/{task}");
-        assert_close(&name, &sampled(&file, &name, &logits), file.tensor(&format!("{name}/val")), 3e-5);
+        check(&format!("eval/out/{task}"), &logits);
     }
 }
