@@ -19,7 +19,7 @@ pub use cache::CachedDataset;
 pub use dataset::Dataset;
 pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
 pub use error::{Error, Result};
-pub use loader::{Batch, Epoch, Loader};
+pub use loader::{Batch, Epoch, Loader, augmentation_stream};
 pub use raster::Raster;
 pub use sample::Sample;
 pub use sampler::{Position, Sampler, Sampling};
