@@ -107,7 +107,7 @@ fn twenty_updates_follow_the_published_trajectory() {
         let without: BTreeSet<String> = gradients.missing().map(str::to_owned).collect();
         assert_eq!(without, listed(&file, "never_updated"), "step {step}: tensors without a gradient");
         let norm = gradients.clip(golden["clip"].as_f64().unwrap()).unwrap();
-        // One of the heads' 295,000 ReLUs may be so near its kink that rounding decides it, which changes the gradient by
+        // One of the heads' 74,000 ReLUs may be so near its kink that rounding decides it, which changes gradients by
         // up to 1 %: a single step may be off by more than all are together.
         assert_near(&format!("step {step}: gradient norm"), norm, expected("grad_norm"), 5e-3);
         norms_off.push(norm / expected("grad_norm") - 1.0);
