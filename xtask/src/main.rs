@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`. One file a command.
 
+mod ci;
 mod download_weights;
 
 use clap::{Parser, Subcommand};
@@ -14,11 +15,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Ci(ci::Arguments),
     DownloadWeights(download_weights::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Ci(_) => ci::run(),
         Command::DownloadWeights(arguments) => download_weights::run(&arguments),
     }
 }

@@ -108,7 +108,7 @@ impl SwinConfig {
 
     /// Side of the windows of stage `stage`, and `m` of its position bias table.
     pub fn stage_window(&self, stage: usize) -> usize {
-        (self.image_size / self.patch_size >> stage).clamp(1, self.window_size)
+        ((self.image_size / self.patch_size) >> stage).clamp(1, self.window_size)
     }
 
     /// Sides of an image must be multiples of this many pixels.

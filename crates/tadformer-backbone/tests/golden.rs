@@ -49,7 +49,7 @@ fn flat(xs: &Tensor) -> Tensor {
 }
 
 /// One output a task from tensors that hold them task by task.
-fn by_task<'a>(outputs: &mut Vec<(String, Tensor)>, kind: &str, xs: &Tensor) {
+fn by_task(outputs: &mut Vec<(String, Tensor)>, kind: &str, xs: &Tensor) {
     let b = xs.dims()[0] / TASKS.len();
     for (i, task) in TASKS.iter().enumerate() {
         outputs.push((format!("{kind}/{task}"), flat(&xs.narrow(0, i * b, b).unwrap())));

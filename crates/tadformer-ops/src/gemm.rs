@@ -42,7 +42,7 @@ pub(crate) fn matmul(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_
         return;
     }
     // Below this the threads cost more than they save.
-    let parallelism = if m * n * k < 1 << 16 { Parallelism::None } else { Parallelism::Rayon(0) };
+    let parallelism = if m * n * k < 1 << 20 { Parallelism::None } else { Parallelism::Rayon(0) };
     // SAFETY: `Matrix` holds slices of exactly rows × cols elements reachable by its strides, `dst` likewise, and the
     // borrow of `dst` is exclusive.
     unsafe {

@@ -1,4 +1,37 @@
-//! Differentiable tensor operations that candle lacks or does slowly.
+//! Differentiable tensor operations that candle lacks, gets silently wrong, or does slowly.
+//!
+//! Everything here works on `f32` tensors in main memory, has a backward of its own, and gives the same bits for any number
+//! of threads and any vector width (matrix products excepted, which differ between processors).
+//!
+//! | operation | from | to | kept for the backward |
+//! | --- | --- | --- | --- |
+//! | [`linear`] | `(…, in)`, `(out, in)` | `(…, out)` | input, weight |
+//! | [`FrozenLinear`] | `(…, in)` | `(…, out)` | nothing; no weight gradient exists |
+//! | [`layer_norm`] | `(…, c)` | the same | input |
+//! | [`BatchNorm`] | `(…, c)` | the same | input, statistics |
+//! | [`gelu`], [`relu`] | any | the same | input |
+//! | [`dropout`] | any | the same | a 64-bit key |
+//! | [`residual`] | two streams | their sum | a factor a sample |
+//! | [`window_attention`] | `(b, h, w, 3c)`, prompts | context, prompts, raw scores | inputs |
+//! | [`task_condition`] | scores, context | `(tasks · b, h, w, c)` | inputs |
+//! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | inputs |
+//! | [`filter_norm`] | `(n, c · taps)` | the same | input |
+//! | [`split`] | `(parts · n, …)` | equal parts | nothing |
+//! | [`gated_mix`] | two streams, a gate | one stream | inputs |
+//! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
+//! | [`cross_entropy`], [`balanced_bce`], [`normals_l1`], [`masked_l1`] | logits, labels | a number | the gradient itself |
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use tadformer_ops::{LAYER_NORM_EPS, layer_norm};
+//!
+//! let xs = Var::new(&[[1f32, 3.], [2., 2.]], &Device::Cpu)?;
+//! let (weight, bias) = (Tensor::new(&[2f32, 2.], &Device::Cpu)?, Tensor::new(&[0f32, 1.], &Device::Cpu)?);
+//! let ys = layer_norm(&xs, &weight, &bias, LAYER_NORM_EPS)?;
+//! assert!((ys.to_vec2::<f32>()?[0][1] - 3.0).abs() < 1e-4);
+//! assert!(ys.sum_all()?.backward()?.get(&xs).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 mod rng;
 mod init;
@@ -22,6 +55,7 @@ mod task_condition;
 mod filter_norm;
 mod dynamic_conv;
 mod gate;
+mod split;
 mod interpolate;
 mod losses;
 #[cfg(any(test, feature = "testing"))]
@@ -42,6 +76,8 @@ pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, 
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level};
+pub use split::split;
+pub use tape::no_grad;
 pub use task_condition::task_condition;
 pub use window_attention::{Attended, window_attention};
 pub use windows::Windows;

@@ -5,9 +5,16 @@ use rayon::prelude::*;
 /// Rows a task; a block of 64 rows of a few hundred floats fits a core's cache.
 const BLOCK: usize = 64;
 
+/// Fewer numbers than this are worked through by the calling thread: waking others would cost more.
+const SERIAL: usize = 1 << 14;
+
 /// Calls `kernel(first_row, rows_of_dst)` for consecutive blocks of rows of `dst`.
 pub(crate) fn for_blocks(dst: &mut [f32], row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
-    dst.par_chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+    if dst.len() <= SERIAL {
+        dst.chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+    } else {
+        dst.par_chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+    }
 }
 
 /// Sums over rows: `kernel(first_row, last_row, sum)` adds rows to a fresh sum of `width` zeros; the blocks' sums are
@@ -19,14 +26,17 @@ pub(crate) fn sum_blocks(
 ) -> Vec<f32> {
     // Few large blocks: each costs `width` floats.
     let block = rows.div_ceil(32).max(BLOCK);
-    let parts: Vec<Vec<f32>> = (0..rows.div_ceil(block))
-        .into_par_iter()
-        .map(|i| {
-            let mut sum = vec![0f32; width];
-            kernel(i * block, ((i + 1) * block).min(rows), &mut sum);
-            sum
-        })
-        .collect();
+    let part = |i: usize| {
+        let mut sum = vec![0f32; width];
+        kernel(i * block, ((i + 1) * block).min(rows), &mut sum);
+        sum
+    };
+    let blocks = 0..rows.div_ceil(block);
+    let parts: Vec<Vec<f32>> = if rows * width <= SERIAL {
+        blocks.map(part).collect()
+    } else {
+        blocks.into_par_iter().map(part).collect()
+    };
     let mut total = vec![0f32; width];
     for part in parts {
         for (total, part) in total.iter_mut().zip(part) {

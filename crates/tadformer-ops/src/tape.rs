@@ -16,6 +16,7 @@
 //! A backward is a closure: what it captures is what is kept between the passes, and it is freed when it has run.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
@@ -46,6 +47,33 @@ struct Node {
     input_grads: Mutex<InputGrads>,
 }
 
+thread_local! {
+    static GRADIENTS_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` without a tape: the operations of this crate give plain tensors even of variables, so that nothing is kept
+/// for a backward pass (`torch.no_grad`). It holds for the calling thread.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use tadformer_ops::{gelu, no_grad};
+/// let x = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// assert!(gelu(&x)?.track_op());
+/// assert!(!no_grad(|| gelu(&x))?.track_op());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    /// Puts the switch back, also when `f` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            GRADIENTS_OFF.set(self.0);
+        }
+    }
+    let _restore = Restore(GRADIENTS_OFF.replace(true));
+    f()
+}
+
 /// Puts computed `outputs` on the tape as a function of `inputs`.
 ///
 /// When no variable leads to any input the outputs are plain tensors and `backward` is dropped at once.
@@ -55,26 +83,37 @@ pub(crate) fn record<const N: usize>(
     outputs: [Output; N],
     backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
 ) -> Result<[Tensor; N]> {
+    let taken = record_all(name, inputs, outputs.into(), backward)?;
+    Ok(taken.try_into().expect("one tensor was taken for each output"))
+}
+
+/// [`record`] for a number of outputs that is known only at run time.
+pub(crate) fn record_all(
+    name: &'static str,
+    inputs: &[&Tensor],
+    outputs: Vec<Output>,
+    backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
+) -> Result<Vec<Tensor>> {
     let mut root = Tensor::zeros((), DType::F32, &Device::Cpu)?;
     let node = Arc::new(Node {
         name,
         backward: Mutex::new(None),
-        output_grads: Mutex::new(vec![None; N]),
+        output_grads: Mutex::new(vec![None; outputs.len()]),
         input_grads: Mutex::new(Vec::new()),
     });
-    if inputs.iter().any(|input| input.track_op()) {
+    if !GRADIENTS_OFF.get() && inputs.iter().any(|input| input.track_op()) {
         *lock(&node.backward) = Some(Box::new(backward));
         for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
             root = root.apply_op2(input, Tie { node: Arc::clone(&node), index })?;
         }
         root = root.apply_op1(Run { node: Arc::clone(&node) })?;
     }
-    let mut taken = Vec::with_capacity(N);
+    let mut taken = Vec::with_capacity(outputs.len());
     for (index, Output { values, shape }) in outputs.into_iter().enumerate() {
         let take = Take { node: Arc::clone(&node), index, output: Mutex::new(Some((values, shape))) };
         taken.push(root.apply_op1(take)?);
     }
-    Ok(taken.try_into().expect("one tensor was taken for each output"))
+    Ok(taken)
 }
 
 /// [`record`] for the common case of one output.

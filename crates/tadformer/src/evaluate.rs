@@ -10,7 +10,7 @@ use tadformer_data::{Batch, Loader, Metric, Raster, Task, TaskSpec, denormalize}
 use tadformer_metrics::{
     Depth, Direction, Edge, EdgeProtocol, MeanIou, Meter, Normals, Planes, Saliency, Score, delta_m,
 };
-use tadformer_ops::Mode;
+use tadformer_ops::{Mode, no_grad};
 
 /// Scores of every task, the headline figure first.
 #[derive(Debug, Clone)]
@@ -64,7 +64,8 @@ pub fn evaluate(
     let mut done = 0;
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
-        let logits = model.forward(&image_tensor(&batch)?, &mut Mode::Eval)?;
+        let image = image_tensor(&batch)?;
+        let logits = no_grad(|| model.forward(&image, &mut Mode::Eval))?;
         for i in 0..batch.ids.len() {
             let maps = logits.iter().map(|(_, t)| raster(&t.get(i)?)).collect::<Result<Vec<_>>>()?;
             let labels: Vec<Raster> =

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use tadformer_backbone::{StageOutput, Swin};
 use tadformer_data::{Task, TaskSpec};
 use tadformer_decoders::Decoder;
-use tadformer_ops::{Mode, Params};
+use tadformer_ops::{Mode, Params, split};
 
 /// The whole network: TADFormer, or one of the methods it is compared with.
 ///
@@ -59,8 +59,8 @@ impl MultiTaskModel {
         let stages = self.backbone.forward(&image, mode)?;
         let size = (padded_height, padded_width);
         let mut logits = Vec::with_capacity(self.decoders.len());
-        for (i, (task, decoder)) in self.decoders.iter().enumerate() {
-            let output = decoder.forward(&self.features(&stages, i)?, size, mode)?;
+        for ((task, decoder), features) in self.decoders.iter().zip(self.features(stages)?) {
+            let output = decoder.forward(&features, size, mode)?;
             logits.push((*task, output.narrow(2, 0, height)?.narrow(3, 0, width)?));
         }
         Ok(logits)
@@ -79,16 +79,18 @@ impl MultiTaskModel {
         (height.next_multiple_of(self.stride), width.next_multiple_of(self.stride))
     }
 
-    /// The features of one task: its own streams, or the shared ones where the method has no others.
-    fn features(&self, stages: &[StageOutput], task: usize) -> Result<Vec<Tensor>> {
-        let of_stage = |stage: &StageOutput| match &stage.tasks {
-            Some(tasks) => {
-                let b = stage.xs.dim(0)?;
-                tasks.narrow(0, task * b, b)
-            }
-            None => Ok(stage.xs.clone()),
-        };
-        stages.iter().map(of_stage).collect()
+    /// Each task's features of the four stages: its own streams, or the shared ones where the method has no others.
+    fn features(&self, stages: Vec<StageOutput>) -> Result<Vec<Vec<Tensor>>> {
+        let tasks = self.decoders.len();
+        let mut features = vec![Vec::with_capacity(stages.len()); tasks];
+        for stage in stages {
+            let of_stage = match stage.tasks {
+                Some(streams) => split(&streams, tasks)?,
+                None => vec![stage.xs; tasks],
+            };
+            features.iter_mut().zip(of_stage).for_each(|(list, feature)| list.push(feature));
+        }
+        Ok(features)
     }
 }
 

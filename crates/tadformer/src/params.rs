@@ -68,7 +68,7 @@ impl ParameterCount {
     }
 }
 
-/// A source of tensors that have a shape and cost no memory.
+/// A source of tensors that have a shape and no values drawn for it.
 #[derive(Default)]
 struct Outline(Mutex<Vec<Entry>>);
 

@@ -8,7 +8,7 @@ use crate::{Override, Result};
 use candle_core::{Device, Tensor};
 use tadformer_data::draw::activate;
 use tadformer_data::{Pipeline, Raster, Sample, Task, TaskSpec};
-use tadformer_ops::{Mode, Rng, interpolate_planes};
+use tadformer_ops::{Mode, Rng, interpolate_planes, no_grad};
 
 /// A trained model, for pictures.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Predictor {
     /// # Errors
     /// A tensor that is no batch of images.
     pub fn logits(&self, images: &Tensor) -> Result<Vec<(Task, Tensor)>> {
-        Ok(self.session.model.forward(images, &mut Mode::Eval)?)
+        Ok(no_grad(|| self.session.model.forward(images, &mut Mode::Eval))?)
     }
 
     /// The maps that logits stand for: classes, probabilities, unit vectors, metres.

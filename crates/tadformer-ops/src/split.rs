@@ -1,0 +1,63 @@
+//! Equal parts of a tensor, with one gradient for all of them.
+
+use crate::host::read;
+use crate::tape::{Output, record_all};
+use candle_core::{Result, Tensor, bail};
+
+/// Cuts `xs` into `parts` equal tensors along its first dimension.
+///
+/// The backward writes each part's gradient to its place once; candle's `narrow` pads every part's gradient to the size of
+/// the whole and adds them up.
+///
+/// # Shapes
+/// - `xs` `(parts · n, …)`
+/// - outputs `(n, …)`
+///
+/// # Errors
+/// A first dimension that is no multiple of `parts`.
+pub fn split(xs: &Tensor, parts: usize) -> Result<Vec<Tensor>> {
+    const OP: &str = "split";
+    let mut shape = xs.dims().to_vec();
+    if parts == 0 || shape.first().is_none_or(|rows| rows % parts != 0) {
+        bail!("{OP}: a tensor of shape {shape:?} has no {parts} equal parts");
+    }
+    shape[0] /= parts;
+    let xs = xs.contiguous()?;
+    let size = xs.elem_count() / parts;
+    let outputs = {
+        let x = read(OP, &xs)?;
+        let part = |i: usize| Output::new(x[i * size..(i + 1) * size].to_vec(), shape.clone());
+        (0..parts).map(part).collect()
+    };
+    let whole = xs.shape().clone();
+    record_all(OP, &[&xs], outputs, move |grads| {
+        let mut dx = vec![0f32; whole.elem_count()];
+        for (part, grad) in dx.chunks_exact_mut(size.max(1)).zip(grads) {
+            if let Some(grad) = grad {
+                part.copy_from_slice(&read(OP, &grad.contiguous()?)?);
+            }
+        }
+        Ok(vec![Some(Tensor::from_vec(dx, whole, &candle_core::Device::Cpu)?)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+
+    #[test]
+    fn parts_are_those_of_narrow_and_gradients_go_back_to_their_place() {
+        let xs = named_tensor("xs", (6, 2, 3), 0.0, 1.0).unwrap();
+        let parts = split(&xs, 3).unwrap();
+        for (i, part) in parts.iter().enumerate() {
+            assert_close("part", part, &xs.narrow(0, 2 * i, 2).unwrap(), 0.0);
+        }
+        // The middle part is unused, the last one counts twice.
+        gradcheck("split", std::slice::from_ref(&xs), 1e-2, |inputs| {
+            let parts = split(&inputs[0], 3)?;
+            &parts[0] + (&parts[2] * 2.0)?
+        });
+        assert!(split(&xs, 4).is_err());
+    }
+}
