@@ -28,7 +28,7 @@ pub(super) enum Family {
 }
 
 /// A semantic class and its colour in pictures.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Class {
     pub(super) name: &'static str,
     pub(super) colour: [u8; 3],

@@ -76,7 +76,7 @@ fn draw_setting(rng: &mut Rng, catalogue: &Catalogue) -> Setting {
     let (pattern, frequency) = pick_pattern(rng, catalogue.walls);
     let paint = colour(rng, 0.45, 0.55) + Vec3::splat(0.2);
     let paints = [paint, paint.mix(Vec3::splat(0.75), rng.range(0.2, 0.5) as f32)];
-    let first = Material::draw(rng, pattern, paints, frequency, 0.02);
+    let first = Material::draw(rng, pattern, paints, frequency, 0.0);
     let second = Material { salt: rng.next_u64() as u32, ..first };
     Setting {
         place,
@@ -185,7 +185,7 @@ impl Stage {
         let lies = family.may_lie() && rng.bernoulli(0.4);
         let half = shape.half_extent();
         let (axes, lift) = if lies { (upright.lying(), half.z) } else { (upright, half.y) };
-        let footprint = if lies { half.x.max(half.y) } else { (half.x * half.x + half.z * half.z).sqrt() };
+        let footprint = half.x.hypot(if lies { half.y } else { half.z });
         let ground = match self.find_room(rng, footprint) {
             Some(ground) => ground,
             None if must => self.ahead(2.4, 0.0),
@@ -201,6 +201,7 @@ impl Stage {
             axes,
             class,
             bound,
+            piece_bounds: Vec::new(),
             bulk,
         });
     }
@@ -215,7 +216,16 @@ impl Stage {
         let world = |(p, r): (Vec3, f32)| (position + axes.to_world(p), r);
         let bound = world(person.bound());
         let bulk = person.bulk().into_iter().map(world).collect();
-        self.objects.push(Object { body: Body::Person(person), position, axes, class, bound, bulk });
+        let piece_bounds = person.parts.iter().map(|part| world(part.bound)).collect();
+        self.objects.push(Object {
+            body: Body::Person(person),
+            position,
+            axes,
+            class,
+            bound,
+            piece_bounds,
+            bulk,
+        });
     }
 
     /// A free circle of ground of radius `footprint` in view.

@@ -1,6 +1,6 @@
 //! A rendered frame to the label map of each task.
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Class};
 use super::render::{Frame, Pixel};
 use super::scene::{Body, Object, Scene};
 use super::setting::Surface;
@@ -14,7 +14,7 @@ pub(super) struct Labeller {
     /// Whether there is nothing to label in a world without people.
     pub(super) needs_people: bool,
     /// Names and colours of the classes; none for tasks without.
-    pub(super) classes: fn(&Catalogue) -> Vec<(&'static str, [u8; 3])>,
+    pub(super) classes: fn(&Catalogue) -> Vec<Class>,
     /// The label map of a frame.
     pub(super) label: fn(&Scene, &Frame) -> Raster,
 }
@@ -30,19 +30,18 @@ pub(super) static LABELLERS: [Labeller; 6] = [
 ];
 
 /// Names of the parts, in the order of `Part`, after PASCAL-Person-Part.
-const PARTS: [&str; 7] =
-    ["background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs"];
+const PARTS: [&str; 7] = ["background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg"];
 
-fn no_classes(_: &Catalogue) -> Vec<(&'static str, [u8; 3])> {
+fn no_classes(_: &Catalogue) -> Vec<Class> {
     Vec::new()
 }
 
-fn semantic_classes(catalogue: &Catalogue) -> Vec<(&'static str, [u8; 3])> {
-    catalogue.classes.iter().map(|class| (class.name, class.colour)).collect()
+fn semantic_classes(catalogue: &Catalogue) -> Vec<Class> {
+    catalogue.classes.to_vec()
 }
 
-fn part_classes(_: &Catalogue) -> Vec<(&'static str, [u8; 3])> {
-    PARTS.into_iter().zip(voc_palette(PARTS.len())).collect()
+fn part_classes(_: &Catalogue) -> Vec<Class> {
+    PARTS.into_iter().zip(voc_palette(PARTS.len())).map(|(name, colour)| Class { name, colour }).collect()
 }
 
 fn semseg(_: &Scene, frame: &Frame) -> Raster {

@@ -2,7 +2,7 @@
 
 use tadformer_ops::Rng;
 
-use super::noise::{cell, fractal, value};
+use super::noise::{cell, floor, fractal, value, value_2d};
 use super::vec3::{Vec3, vec3};
 
 /// How the two colours of a material are laid out.
@@ -69,7 +69,8 @@ impl Material {
         gloss: f32,
     ) -> Self {
         let mut phase = || rng.uniform() as f32 * 8.0 + 0.37;
-        let phase = vec3(phase(), phase(), phase());
+        // A whole third coordinate keeps noise on floors and walls in the plane, where it costs half.
+        let phase = vec3(phase(), phase(), 3.0);
         Self { pattern, colours, frequency, gloss, phase, salt: rng.next_u64() as u32 }
     }
 
@@ -79,7 +80,7 @@ impl Material {
         let width = footprint * self.frequency;
         let [first, second] = self.colours;
         match self.pattern {
-            Pattern::Plain => first * (0.94 + 0.12 * fractal(q * 3.0, 2, width * 3.0, self.salt)),
+            Pattern::Plain => first * (0.94 + 0.12 * fractal(q * 3.0, 1, width * 3.0, self.salt)),
             Pattern::Stripes => first.mix(second, stripe(q.y + 0.15 * q.x, 0.5, width)),
             Pattern::Bars => first.mix(second, stripe(q.x, 0.5, width)),
             Pattern::Checker => {
@@ -94,7 +95,7 @@ impl Material {
             Pattern::Wood => {
                 let bend = fractal(vec3(q.x, 0.25 * q.y, q.z), 2, width, self.salt);
                 let radius = (q.x * q.x + q.z * q.z).sqrt() + 1.2 * bend;
-                let ring = radius - radius.floor();
+                let ring = radius - floor(radius) as f32;
                 let fibre = value(vec3(q.x * 6.0, q.y * 0.7, q.z * 6.0), self.salt ^ 1) - 0.5;
                 first.mix(second, (ring * ring + 0.25 * fibre * fade(6.0 * width)).clamp(0.0, 1.0))
             }
@@ -106,12 +107,12 @@ impl Material {
             Pattern::Planks => self.courses(vec3(0.25 * q.y, q.x, 0.0), width, 0.12, 0.012),
             Pattern::Tiles => {
                 let joint = line(q.x, 0.03, width).max(line(q.y, 0.03, width));
-                let tint = 0.9 + 0.2 * cell(q.x.floor() as i32, q.y.floor() as i32, 0, self.salt);
+                let tint = 0.9 + 0.2 * cell(floor(q.x), floor(q.y), self.salt);
                 (first * tint).mix(second, joint)
             }
             Pattern::Grass => {
                 let patches = fractal(q * 0.5, 2, 0.5 * width, self.salt);
-                let blades = value(vec3(q.x * 9.0, q.y * 9.0, 0.5), self.salt ^ 7);
+                let blades = value_2d(q.x * 9.0, q.y * 9.0, self.salt ^ 7);
                 let blades = 0.5 + fade(9.0 * width) * (blades - 0.5);
                 first.mix(second, patches) * (0.65 + 0.7 * blades)
             }
@@ -145,9 +146,9 @@ impl Material {
 
     /// Rows along `x`, each shifted by half against the last, with joints of the second colour; every piece has its tint.
     fn courses(&self, q: Vec3, width: f32, contrast: f32, joint: f32) -> Vec3 {
-        let (rise, run) = (q.y * 3.0, q.x + 0.5 * (q.y * 3.0).floor());
-        let tint = cell(run.floor() as i32, rise.floor() as i32, 0, self.salt);
-        let grain = value(vec3(q.x * 4.0, q.y * 40.0, 0.5), self.salt ^ 3) - 0.5;
+        let (rise, run) = (q.y * 3.0, q.x + 0.5 * floor(q.y * 3.0) as f32);
+        let tint = cell(floor(run), floor(rise), self.salt);
+        let grain = value_2d(q.x * 4.0, q.y * 40.0, self.salt ^ 3) - 0.5;
         let body = self.colours[0] * (1.0 + contrast * (tint - 0.5) + 0.25 * grain * fade(40.0 * width));
         let gap = line(run, joint, width).max(line(rise, 3.0 * joint, 3.0 * width));
         body.mix(self.colours[1], gap)
@@ -161,7 +162,7 @@ fn fade(width: f32) -> f32 {
 
 /// Signed distance to the middle of the unit cell, `-0.5..0.5`.
 fn centre(v: f32) -> f32 {
-    v - v.floor() - 0.5
+    v - floor(v) as f32 - 0.5
 }
 
 /// 1 where `v` is positive, blended over `width`.
@@ -182,16 +183,15 @@ fn line(v: f32, thickness: f32, width: f32) -> f32 {
 
 /// The tint of the stone at `q` in the plane, and how much nearer it is than the next one.
 fn cells(q: Vec3, salt: u32) -> (f32, f32) {
-    let (fx, fy) = (q.x.floor(), q.y.floor());
     let (mut nearest, mut next, mut tint) = (f32::INFINITY, f32::INFINITY, 0.0);
     for dy in -1..=1 {
         for dx in -1..=1 {
-            let (x, y) = (fx as i32 + dx, fy as i32 + dy);
-            let px = x as f32 + 0.15 + 0.7 * cell(x, y, 1, salt) - q.x;
-            let py = y as f32 + 0.15 + 0.7 * cell(x, y, 2, salt) - q.y;
+            let (x, y) = (floor(q.x) + dx, floor(q.y) + dy);
+            let px = x as f32 + 0.15 + 0.7 * cell(x, y, salt ^ 1) - q.x;
+            let py = y as f32 + 0.15 + 0.7 * cell(x, y, salt ^ 2) - q.y;
             let distance = (px * px + py * py).sqrt();
             if distance < nearest {
-                (next, nearest, tint) = (nearest, distance, cell(x, y, 3, salt));
+                (next, nearest, tint) = (nearest, distance, cell(x, y, salt ^ 3));
             } else if distance < next {
                 next = distance;
             }

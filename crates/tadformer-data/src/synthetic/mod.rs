@@ -19,6 +19,7 @@
 mod camera;
 mod catalogue;
 mod compose;
+mod cull;
 mod labels;
 mod material;
 mod noise;
@@ -214,8 +215,8 @@ impl SyntheticConfig {
 pub fn spec(domain: Domain, task: Task) -> Result<TaskSpec> {
     let classes = (labeller(domain, task)?.classes)(domain.catalogue());
     let outputs = if classes.is_empty() { task.label_channels() } else { classes.len() };
-    let palette = classes.iter().map(|(_, colour)| *colour).collect();
-    let classes = classes.into_iter().map(|(name, _)| name.to_owned()).collect();
+    let palette = classes.iter().map(|class| class.colour).collect();
+    let classes = classes.into_iter().map(|class| class.name.to_owned()).collect();
     Ok(TaskSpec { task, outputs, classes, palette })
 }
 

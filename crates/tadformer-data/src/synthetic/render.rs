@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use super::camera::View;
-use super::noise::cell;
+use super::cull::{Candidates, Cone, Tube, ball_of};
+use super::noise::lattice;
 use super::scene::{Body, Hit, Object, Scene, Source, Target};
 use super::setting::Surface;
 use super::vec3::{Ray, Vec3, vec3};
@@ -27,6 +28,18 @@ pub(super) struct Pixel {
     pub(super) normal: Vec3,
 }
 
+impl Pixel {
+    const EMPTY: Self = Self {
+        instance: 0,
+        piece: 0,
+        class: 0,
+        part: 0,
+        lit: false,
+        depth: f32::INFINITY,
+        normal: Vec3::ZERO,
+    };
+}
+
 /// A rendered scene.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -37,50 +50,199 @@ pub(super) struct Frame {
     pub(super) image: Raster,
 }
 
-/// Offsets of the rays that replace one where a pixel shows more than one thing, in pixels (a rotated grid).
-const SPREAD: [(f32, f32); 4] = [(-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)];
+/// Offsets, in pixels, of the rays that join the central one where a pixel shows more than one thing.
+const SPREAD: [(f32, f32); 2] = [(-0.2, -0.4), (0.2, 0.4)];
+
+/// Side of the square of pixels whose rays are cast as a bundle.
+const TILE: usize = 8;
+
+/// Difference of display values below which a border needs no smoothing.
+const VISIBLE: f32 = 0.04;
 
 /// Renders `scene` at `height` by `width` pixels.
 pub(super) fn render(scene: &Scene, height: usize, width: usize) -> Frame {
     let view = scene.camera.view(height, width);
-    let mut pixels = Vec::with_capacity(height * width);
-    let mut colours = Vec::with_capacity(height * width);
-    for y in 0..height {
-        for x in 0..width {
-            let (ray, cosine) = view.ray(x as f32 + 0.5, y as f32 + 0.5);
-            let hit = scene.trace(&ray);
-            let (light, lit) = scene.shade(&ray, &hit, view.pixel);
-            pixels.push(scene.describe(&hit, cosine, lit));
-            colours.push(display(light));
+    let mut pixels = vec![Pixel::EMPTY; height * width];
+    let mut colours = vec![Vec3::ZERO; height * width];
+    let mut bundle = Bundle::new(scene, view);
+    let mut points = Vec::with_capacity(TILE * TILE * SPREAD.len());
+    for tile in tiles(height, width) {
+        points.clear();
+        points.extend(tile.pixels().map(|(x, y)| (x as f32 + 0.5, y as f32 + 0.5)));
+        bundle.cast(&tile, &points, view.pixel);
+        for ((x, y), shot) in tile.pixels().zip(&bundle.shots) {
+            pixels[y * width + x] = scene.describe(shot);
+            colours[y * width + x] = shot.colour;
         }
     }
-    smooth_borders(scene, &view, &pixels, &mut colours);
+    let mixed = mixed(&view, &pixels, &colours);
+    let mut borders = Vec::with_capacity(TILE * TILE);
+    for tile in tiles(height, width) {
+        borders.clear();
+        borders.extend(tile.pixels().filter(|(x, y)| mixed[y * width + x]));
+        if borders.is_empty() {
+            continue;
+        }
+        points.clear();
+        for (x, y) in &borders {
+            points.extend(SPREAD.map(|(dx, dy)| (*x as f32 + 0.5 + dx, *y as f32 + 0.5 + dy)));
+        }
+        bundle.cast(&tile, &points, 0.7 * view.pixel);
+        for ((x, y), shots) in borders.iter().zip(bundle.shots.chunks_exact(SPREAD.len())) {
+            let colour = &mut colours[y * width + x];
+            let sum = shots.iter().fold(*colour, |sum, shot| sum + shot.colour);
+            *colour = sum * (1.0 / (1 + SPREAD.len()) as f32);
+        }
+    }
     let image = develop(scene, &view, &colours);
     Frame { height, width, pixels, image }
 }
 
-/// Replaces the colour of pixels that border on something else by the mean of several rays.
-fn smooth_borders(scene: &Scene, view: &View, pixels: &[Pixel], colours: &mut [Vec3]) {
+/// Marks the pixels that differ visibly from a neighbour that shows something else.
+fn mixed(view: &View, pixels: &[Pixel], colours: &[Vec3]) -> Vec<bool> {
     let (height, width) = (view.height, view.width);
-    let differ = |a: &Pixel, b: &Pixel| (a.instance, a.piece, a.lit) != (b.instance, b.piece, b.lit);
-    for y in 0..height {
-        for x in 0..width {
-            let i = y * width + x;
-            let here = &pixels[i];
-            let border = (x > 0 && differ(here, &pixels[i - 1]))
-                || (x + 1 < width && differ(here, &pixels[i + 1]))
-                || (y > 0 && differ(here, &pixels[i - width]))
-                || (y + 1 < height && differ(here, &pixels[i + width]));
-            if border {
-                let mut sum = Vec3::ZERO;
-                for (dx, dy) in SPREAD {
-                    let (ray, _) = view.ray(x as f32 + 0.5 + dx, y as f32 + 0.5 + dy);
-                    let hit = scene.trace(&ray);
-                    sum = sum + display(scene.shade(&ray, &hit, 0.7 * view.pixel).0);
-                }
-                colours[i] = sum * (1.0 / SPREAD.len() as f32);
+    let mut mixed = vec![false; height * width];
+    let mut compare = |i: usize, j: usize| {
+        let (a, b) = (&pixels[i], &pixels[j]);
+        if a.instance != b.instance || a.piece != b.piece || a.lit != b.lit {
+            let step = (colours[i] - colours[j]).abs();
+            if step.x.max(step.y).max(step.z) > VISIBLE {
+                (mixed[i], mixed[j]) = (true, true);
             }
         }
+    };
+    for y in 0..height {
+        for i in y * width..(y + 1) * width - 1 {
+            compare(i, i + 1);
+        }
+        if y + 1 < height {
+            for i in y * width..(y + 1) * width {
+                compare(i, i + width);
+            }
+        }
+    }
+    mixed
+}
+
+/// A rectangle of pixels, ends excluded.
+struct Tile {
+    x: [usize; 2],
+    y: [usize; 2],
+}
+
+fn tiles(height: usize, width: usize) -> impl Iterator<Item = Tile> {
+    (0..height).step_by(TILE).flat_map(move |y| {
+        (0..width)
+            .step_by(TILE)
+            .map(move |x| Tile { x: [x, (x + TILE).min(width)], y: [y, (y + TILE).min(height)] })
+    })
+}
+
+impl Tile {
+    fn pixels(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let [left, right] = self.x;
+        (self.y[0]..self.y[1]).flat_map(move |y| (left..right).map(move |x| (x, y)))
+    }
+}
+
+/// What one ray brought.
+struct Shot {
+    ray: Ray,
+    /// Of the ray's angle with the optical axis.
+    cosine: f32,
+    hit: Hit,
+    lit: bool,
+    /// Display values.
+    colour: Vec3,
+}
+
+/// Rays through one tile, cast together so that each tests few objects.
+struct Bundle<'a> {
+    scene: &'a Scene,
+    view: View,
+    visible: Candidates,
+    shading: Shading,
+    shots: Vec<Shot>,
+}
+
+/// Objects that may stand between some points and the light, and objects that may darken them.
+#[derive(Default)]
+struct Shading {
+    casters: Candidates,
+    near: Vec<Occluder>,
+}
+
+/// A ball that keeps ambient light away.
+struct Occluder {
+    /// Index of its object.
+    owner: usize,
+    centre: Vec3,
+    /// Of the radius.
+    squared: f32,
+}
+
+impl<'a> Bundle<'a> {
+    fn new(scene: &'a Scene, view: View) -> Self {
+        Self { scene, view, visible: Candidates::default(), shading: Shading::default(), shots: Vec::new() }
+    }
+
+    /// Casts a ray through each of `points`, which lie in `tile`; textures are averaged over `pixel` metres at one metre.
+    fn cast(&mut self, tile: &Tile, points: &[(f32, f32)], pixel: f32) {
+        let scene = self.scene;
+        let [x, y] = [tile.x, tile.y].map(|side| side.map(|v| v as f32));
+        let corner = |x: f32, y: f32| self.view.ray(x, y).0;
+        let corners = [corner(x[0], y[0]), corner(x[0], y[1]), corner(x[1], y[0]), corner(x[1], y[1])];
+        let cone = Cone::around(corner(0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1])), &corners);
+        self.visible.gather(&scene.objects, |bound| cone.meets(bound));
+        self.shots.clear();
+        for (x, y) in points {
+            let (ray, cosine) = self.view.ray(*x, *y);
+            let hit = scene.trace(&ray, &self.visible);
+            self.shots.push(Shot { ray, cosine, hit, lit: false, colour: Vec3::ZERO });
+        }
+        let solid = self.shots.iter().filter(|shot| shot.hit.t.is_finite());
+        if let Some(ball) = ball_of(solid.map(|shot| shot.ray.at(shot.hit.t))) {
+            self.shading.prepare(scene, ball);
+        }
+        for shot in &mut self.shots {
+            let (light, lit) = scene.shade(&shot.ray, &shot.hit, pixel, &self.shading);
+            (shot.colour, shot.lit) = (display(light), lit);
+        }
+    }
+}
+
+impl Shading {
+    /// For points in a ball.
+    fn prepare(&mut self, scene: &Scene, (centre, radius): (Vec3, f32)) {
+        let (axis, length, _) = scene.light.at(centre);
+        let tube = Tube { start: centre, axis, length, radius };
+        self.casters.gather(&scene.objects, |bound| tube.meets(bound));
+        self.near.clear();
+        for (owner, object) in scene.objects.iter().enumerate() {
+            for (middle, size) in &object.bulk {
+                let to = *middle - centre;
+                let reach = OCCLUSION_REACH * size + radius;
+                if to.dot(to) < reach * reach {
+                    self.near.push(Occluder { owner, centre: *middle, squared: size * size });
+                }
+            }
+        }
+    }
+
+    /// How much of the sky above `p` the balls near it, but for those of its own `owner`, leave free, `0..=1`.
+    fn openness(&self, p: Vec3, n: Vec3, owner: Option<usize>) -> f32 {
+        let mut open = 1.0;
+        for ball in &self.near {
+            let to = ball.centre - p;
+            let facing = n.dot(to);
+            if facing > 0.0 && owner != Some(ball.owner) {
+                let squared = to.dot(to).max(ball.squared);
+                // The share of the hemisphere that a ball takes, less what it takes where it is no longer counted.
+                let share = (ball.squared / squared - 1.0 / (OCCLUSION_REACH * OCCLUSION_REACH)).max(0.0);
+                open *= 1.0 - 0.8 * share * facing / squared.sqrt();
+            }
+        }
+        open
     }
 }
 
@@ -90,26 +252,41 @@ fn develop(scene: &Scene, view: &View, colours: &[Vec3]) -> Raster {
     let mut image = Raster::filled(3, height, width, 0.0);
     let size = height * width;
     let reach = 4.0 / ((height * height + width * width) as f32);
-    for (i, colour) in colours.iter().enumerate() {
-        let (x, y) = ((i % width) as f32 - 0.5 * width as f32, (i / width) as f32 - 0.5 * height as f32);
-        let vignette = 1.0 - 0.16 * (x * x + y * y) * reach;
-        for (c, level) in [colour.x, colour.y, colour.z].into_iter().enumerate() {
-            let level = 255.0 * level * vignette + scene.noise * grain(i, c, scene.salt);
-            image.data[c * size + i] = level.clamp(0.0, 255.0).round();
+    let [red, green, blue] =
+        image.data.get_disjoint_mut([0..size, size..2 * size, 2 * size..3 * size]).expect("three planes");
+    for y in 0..height {
+        let down = y as f32 - 0.5 * height as f32;
+        for x in 0..width {
+            let i = y * width + x;
+            let across = x as f32 - 0.5 * width as f32;
+            let light = 255.0 - 40.0 * (across * across + down * down) * reach;
+            let colour = colours[i] * light;
+            let bits = lattice(x as i32, y as i32, scene.salt);
+            red[i] = level(colour.x + scene.noise * grain(bits));
+            green[i] = level(colour.y + scene.noise * grain(bits >> 10));
+            blue[i] = level(colour.z + scene.noise * grain(bits >> 20));
         }
     }
     image
 }
 
-/// Noise of mean 0 and standard deviation 1: the sum of two uniform numbers.
-fn grain(pixel: usize, channel: usize, salt: u32) -> f32 {
-    let sum = cell(pixel as i32, channel as i32, 0, salt) + cell(pixel as i32, channel as i32, 1, salt);
-    (sum - 1.0) * 6f32.sqrt()
+/// Uniform noise of mean 0 and standard deviation 1 from the lowest ten bits.
+fn grain(bits: u32) -> f32 {
+    ((bits & 1023) as i32 as f32 - 511.5) * (3.464_1 / 1023.0)
 }
 
+/// The nearest whole level.
+fn level(v: f32) -> f32 {
+    (v.clamp(0.0, 255.0) + 0.5) as i32 as f32
+}
+
+/// Ambient light is blocked within this many radii of a ball.
+const OCCLUSION_REACH: f32 = 4.0;
+
 impl Scene {
-    /// The labels' view of a hit.
-    fn describe(&self, hit: &Hit, cosine: f32, lit: bool) -> Pixel {
+    /// The labels' view of what a ray met.
+    fn describe(&self, shot: &Shot) -> Pixel {
+        let Shot { hit, cosine, lit, .. } = *shot;
         let normal = self.camera.axes.to_local(hit.normal);
         let depth = hit.t * cosine;
         match hit.target {
@@ -130,7 +307,7 @@ impl Scene {
     }
 
     /// The light that comes back along `ray` from `hit`, and whether it is lit; `pixel` is a pixel's width at one metre.
-    fn shade(&self, ray: &Ray, hit: &Hit, pixel: f32) -> (Vec3, bool) {
+    fn shade(&self, ray: &Ray, hit: &Hit, pixel: f32, shading: &Shading) -> (Vec3, bool) {
         if hit.target == Target::Backdrop(Surface::Sky) {
             return (self.setting.sky.light(ray.direction, pixel), false);
         }
@@ -156,39 +333,19 @@ impl Scene {
         let (to_light, reach, strength) = self.light.at(p);
         let incidence = n.dot(to_light);
         let shadow = Ray { origin: p + n * (2e-3 + 1e-4 * hit.t), direction: to_light };
-        let lit = incidence > 0.0 && !self.blocked(&shadow, reach);
-        let openness = corners * self.openness(p, n, owner);
+        let lit = incidence > 0.0 && !self.blocked(&shadow, reach, &shading.casters);
+        let openness = corners * shading.openness(p, n, owner);
         let [above, below] = self.light.ambient;
         let mut light = albedo.times(below.mix(above, 0.5 + 0.5 * n.y)) * openness;
         if lit {
-            let half = (to_light - ray.direction).unit();
-            let sharp = n.dot(half).max(0.0).powi(48);
             let arriving = self.light.colour * strength;
-            light = light + albedo.times(arriving) * incidence + arriving * (gloss * sharp);
+            light = light + albedo.times(arriving) * incidence;
+            if gloss > 0.0 {
+                let half = (to_light - ray.direction).unit();
+                light = light + arriving * (gloss * n.dot(half).max(0.0).powi(48));
+            }
         }
         (light, lit)
-    }
-
-    /// How much of the sky above `p` the objects other than `owner` leave free, `0..=1`.
-    fn openness(&self, p: Vec3, n: Vec3, owner: Option<usize>) -> f32 {
-        let mut open = 1.0;
-        for (index, object) in self.objects.iter().enumerate() {
-            if owner == Some(index) {
-                continue;
-            }
-            let to_object = object.bound.0 - p;
-            let near = object.bound.1 * 3.0;
-            if to_object.dot(to_object) > near * near {
-                continue;
-            }
-            for (centre, radius) in &object.bulk {
-                let to = *centre - p;
-                let squared = to.dot(to).max(radius * radius);
-                let facing = n.dot(to) / squared.sqrt();
-                open *= 1.0 - 0.75 * facing.max(0.0) * (radius * radius / squared);
-            }
-        }
-        open
     }
 }
 

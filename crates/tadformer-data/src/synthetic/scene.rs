@@ -1,6 +1,7 @@
 //! A scene: surroundings, solids and people, a light and a camera, all from one stream of random numbers.
 
 use super::camera::Camera;
+use super::cull::Candidates;
 use super::material::Material;
 use super::person::Person;
 use super::setting::{Setting, Surface};
@@ -29,6 +30,8 @@ pub(super) struct Object {
     pub(super) class: usize,
     /// A ball that holds it: centre and radius.
     pub(super) bound: (Vec3, f32),
+    /// A ball for each capsule of a person; none for a solid.
+    pub(super) piece_bounds: Vec<(Vec3, f32)>,
     /// Balls that darken what is near, for ambient light.
     pub(super) bulk: Vec<(Vec3, f32)>,
 }
@@ -79,18 +82,19 @@ pub(super) enum Target {
     },
 }
 
-/// Balls of an object count as this much of a salient one's share of the view.
+/// Share of the heaviest object's weight from which others are salient too.
 const SALIENT_SHARE: f32 = 0.5;
 
 impl Scene {
-    /// What `ray` meets first.
-    pub(super) fn trace(&self, ray: &Ray) -> Hit {
+    /// What `ray` meets first of `candidates` and the surroundings.
+    pub(super) fn trace(&self, ray: &Ray, candidates: &Candidates) -> Hit {
         let backdrop = self.setting.meet(ray);
         let mut best =
             Hit { t: backdrop.t, target: Target::Backdrop(backdrop.surface), normal: backdrop.normal };
-        for (index, object) in self.objects.iter().enumerate() {
+        for (index, pieces) in candidates.iter() {
+            let object = &self.objects[index];
             if ray.meets_ball(object.bound.0, object.bound.1, best.t)
-                && let Some(met) = object.intersect(ray, best.t)
+                && let Some(met) = object.intersect(ray, best.t, pieces)
             {
                 let local = object.axes.to_local(ray.at(met.t) - object.position);
                 let target = Target::Object { index, piece: met.piece, local };
@@ -100,10 +104,12 @@ impl Scene {
         best
     }
 
-    /// Whether an object lies on `ray` nearer than `reach` metres.
-    pub(super) fn blocked(&self, ray: &Ray, reach: f32) -> bool {
-        self.objects.iter().any(|object| {
-            ray.meets_ball(object.bound.0, object.bound.1, reach) && object.intersect(ray, reach).is_some()
+    /// Whether one of `candidates` lies on `ray` nearer than `reach` metres.
+    pub(super) fn blocked(&self, ray: &Ray, reach: f32, candidates: &Candidates) -> bool {
+        candidates.iter().any(|(index, pieces)| {
+            let object = &self.objects[index];
+            ray.meets_ball(object.bound.0, object.bound.1, reach)
+                && object.intersect(ray, reach, pieces).is_some()
         })
     }
 
@@ -149,8 +155,8 @@ impl Object {
         Surface::COUNT + index as u16
     }
 
-    /// Where `ray`, in the world, enters this object nearer than `reach` metres.
-    fn intersect(&self, ray: &Ray, reach: f32) -> Option<Met> {
+    /// Where `ray`, in the world, enters one of `pieces` (a bit each) of this object nearer than `reach` metres.
+    fn intersect(&self, ray: &Ray, reach: f32, pieces: u32) -> Option<Met> {
         let local = Ray {
             origin: self.axes.to_local(ray.origin - self.position),
             direction: self.axes.to_local(ray.direction),
@@ -163,7 +169,11 @@ impl Object {
             Body::Person(person) => {
                 let mut best: Option<Met> = None;
                 let mut reach = reach;
-                for (piece, part) in person.parts.iter().enumerate() {
+                let mut left = pieces & (u32::MAX >> (32 - person.parts.len()));
+                while left != 0 {
+                    let piece = left.trailing_zeros();
+                    left &= left - 1;
+                    let part = &person.parts[piece as usize];
                     if local.meets_ball(part.bound.0, part.bound.1, reach)
                         && let Some(contact) = part.limb.intersect(&local)
                         && contact.t < reach

@@ -155,22 +155,32 @@ impl Setting {
     }
 }
 
+/// No hill is higher than this sine of an angle above the horizon.
+const RIDGE: f32 = 0.11;
+
 impl Sky {
     /// The light from `direction`; `footprint` is a pixel's width in radians.
     pub(super) fn light(&self, direction: Vec3, footprint: f32) -> Vec3 {
         let d = direction;
+        let climb = d.y.max(0.0).sqrt();
         // A turn around the horizon without a seam: noise on the circle that the direction draws.
-        let round = vec3(d.x, 0.0, d.z) * (3.0 / (d.x * d.x + d.z * d.z).sqrt().max(1e-6));
-        let ridge = 0.11 * (fractal(round, 3, 3.0 * footprint, self.salt) - 0.22);
-        let climb = (d.y.max(0.0)).sqrt();
-        let mut sky = self.horizon.mix(self.zenith, climb);
-        let plane = vec3(d.x, 0.0, d.z) * (1.6 / (d.y.max(0.0) + 0.18));
-        let cover = fractal(plane, 4, 0.02, self.salt ^ 0x55) - (1.0 - 0.75 * self.clouds);
-        sky = sky.mix(vec3(0.92, 0.93, 0.95), (cover * 5.0).clamp(0.0, 0.9));
-        let glare = d.dot(self.sun_direction).max(0.0);
-        sky = sky + self.sun * (0.25 * glare.powi(24));
-        let height = ((ridge - d.y) / footprint.max(1e-5) + 0.5).clamp(0.0, 1.0);
+        let ridge = if d.y < RIDGE {
+            let round = 3.0 / (d.x * d.x + d.z * d.z).sqrt().max(1e-6);
+            RIDGE * (fractal(vec3(d.x * round, d.z * round, 0.0), 3, 3.0 * footprint, self.salt) - 0.2)
+        } else {
+            0.0
+        };
+        let hidden = ((ridge - d.y) / footprint.max(1e-5) + 0.5).clamp(0.0, 1.0);
         let haze = (0.75 - 4.0 * (d.y + 0.05)).clamp(0.25, 0.8);
-        sky.mix(self.hills.mix(self.horizon, haze * 0.6), height)
+        let hills = self.hills.mix(self.horizon, haze * 0.6);
+        if hidden >= 1.0 {
+            return hills;
+        }
+        let spread = 1.6 / (d.y.max(0.0) + 0.18);
+        let cover = fractal(vec3(d.x * spread, d.z * spread, 0.0), 3, 0.02, self.salt ^ 0x55);
+        let cloud = ((cover - 1.0 + 0.75 * self.clouds) * 5.0).clamp(0.0, 0.9);
+        let sky = self.horizon.mix(self.zenith, climb).mix(vec3(0.92, 0.93, 0.95), cloud);
+        let glare = d.dot(self.sun_direction).max(0.0);
+        (sky + self.sun * (0.25 * glare.powi(24))).mix(hills, hidden)
     }
 }

@@ -145,7 +145,8 @@ impl Shape {
 
     /// Follows the signed distance along the ray, at most [`MARCH_STEPS`] times.
     fn march(&self, ray: &Ray) -> Option<Contact> {
-        let (enter, leave) = ball_interval(ray, Vec3::ZERO, self.bounding_radius())?;
+        // From the surface of the box around it: a ray that only grazes a flat face would need ever shorter steps to it.
+        let (enter, leave) = box_interval(ray, self.half_extent())?;
         let mut t = enter.max(NEAR);
         for _ in 0..MARCH_STEPS {
             let distance = self.distance(ray.at(t));
@@ -175,7 +176,7 @@ impl Shape {
 }
 
 /// More steps than a ray needs that does not graze the surface.
-const MARCH_STEPS: usize = 64;
+const MARCH_STEPS: usize = 96;
 
 /// Distance in metres that counts as touching: well below a pixel at any size that is drawn.
 const MARCH_HIT: f32 = 2e-4;
@@ -189,7 +190,7 @@ impl Plane {
 }
 
 impl Limb {
-    /// The hull of a ball at `a` and one at `b`; neither may hold the other.
+    /// The hull of a ball at `a` and one at `b`; the radii must differ by less than the distance.
     pub(super) fn new(a: Vec3, b: Vec3, radius_a: f32, radius_b: f32) -> Self {
         let length = (b - a).length();
         let sine = (radius_a - radius_b) / length;
@@ -217,39 +218,38 @@ impl Limb {
     pub(super) fn intersect(&self, ray: &Ray) -> Option<Contact> {
         let [r0, r1] = self.radii;
         let [s, c] = self.slope;
-        let mut best: Option<Contact> = None;
-        let mut offer = |t: f32, face: u8| {
-            if t > NEAR && best.is_none_or(|b| t < b.t) {
-                best = Some(Contact { t, face });
-            }
-        };
-        for (face, (centre, radius)) in [(0, (self.start, r0)), (1, (self.end(), r1))] {
-            if let Some((t, _)) = ball_interval(ray, centre, radius) {
-                offer(t, face);
-            }
-        }
         // The flank touches the balls in circles at r·s along the axis, with radius r·c; its radius falls by s/c a metre.
         let from = ray.origin - self.start;
         let along = from.dot(self.axis);
         let climb = ray.direction.dot(self.axis);
         let perp_o = from - self.axis * along;
         let perp_d = ray.direction - self.axis * climb;
-        let fall = s / c.max(1e-6);
-        let radius_at_origin = r0 / c.max(1e-6) - fall * along;
+        let fall = s / c;
+        let radius_at_origin = r0 / c - fall * along;
         let qa = perp_d.dot(perp_d) - fall * fall * climb * climb;
         let qb = perp_o.dot(perp_d) + fall * climb * radius_at_origin;
         let qc = perp_o.dot(perp_o) - radius_at_origin * radius_at_origin;
         let discriminant = qb * qb - qa * qc;
-        if discriminant > 0.0 && qa.abs() > 1e-9 {
-            let root = discriminant.sqrt();
-            for t in [(-qb - root) / qa, (-qb + root) / qa] {
-                let y = along + climb * t;
-                if y >= r0 * s && y <= self.length + r1 * s {
-                    offer(t, 2);
-                }
-            }
+        let ball = |face: u8, centre: Vec3, radius: f32| entry(ball_interval(ray, centre, radius)?.0, face);
+        if qa < 1e-6 {
+            // Along the axis, or steeper than the flank: only the balls face the ray, the nearer first.
+            let ends = [ball(0, self.start, r0), ball(1, self.end(), r1)];
+            return ends.into_iter().flatten().min_by(|a, b| a.t.total_cmp(&b.t));
         }
-        best
+        if discriminant <= 0.0 {
+            return None;
+        }
+        // The limb is convex and lies within the flank's cone, so that the ray enters it where it enters the cone or,
+        // if that is beyond an end, through the ball at that end.
+        let t = (-qb - discriminant.sqrt()) / qa;
+        let y = along + climb * t;
+        if y < r0 * s {
+            ball(0, self.start, r0)
+        } else if y > self.length + r1 * s {
+            ball(1, self.end(), r1)
+        } else {
+            entry(t, 2)
+        }
     }
 
     /// The outward unit normal at `p` on face `face` of [`Limb::intersect`].
@@ -288,6 +288,18 @@ fn ball_interval(ray: &Ray, centre: Vec3, radius: f32) -> Option<(f32, f32)> {
     }
     let half = (inside / a).sqrt();
     Some((-b - half, -b + half))
+}
+
+/// Where a ray enters and leaves the box with half edges `half`.
+fn box_interval(ray: &Ray, half: Vec3) -> Option<(f32, f32)> {
+    let (o, d) = (ray.origin, ray.direction);
+    let mut interval = (f32::NEG_INFINITY, f32::INFINITY);
+    for (start, speed, half) in [(o.x, d.x, half.x), (o.y, d.y, half.y), (o.z, d.z, half.z)] {
+        // A speed of zero gives infinities of the right signs, or no number on the very face, which `min` and `max` pass by.
+        let (a, b) = ((-half - start) / speed, (half - start) / speed);
+        interval = (interval.0.max(a.min(b)), interval.1.min(a.max(b)));
+    }
+    (interval.0 < interval.1).then_some(interval)
 }
 
 /// The point of the ring's centre line that is nearest to `p`.
@@ -378,3 +390,6 @@ fn polyhedron(ray: &Ray, planes: &[Plane]) -> Option<Contact> {
     }
     entry(enter, face)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -58,6 +58,16 @@ impl Vec3 {
         vec3(self.x.abs(), self.y.abs(), self.z.abs())
     }
 
+    /// Element-wise least.
+    pub(super) fn min(self, other: Self) -> Self {
+        vec3(self.x.min(other.x), self.y.min(other.y), self.z.min(other.z))
+    }
+
+    /// Element-wise largest.
+    pub(super) fn max(self, other: Self) -> Self {
+        vec3(self.x.max(other.x), self.y.max(other.y), self.z.max(other.z))
+    }
+
     /// `self` at `t = 0`, `other` at `t = 1`.
     pub(super) fn mix(self, other: Self, t: f32) -> Self {
         self + (other - self) * t
