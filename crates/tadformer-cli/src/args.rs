@@ -84,6 +84,17 @@ pub(crate) struct ConfigArgs {
     pub(crate) seed: Option<i64>,
 }
 
+impl ConfigArgs {
+    /// Whether anything but `--set` is given.
+    pub(crate) fn changes_more_than_settings(&self) -> bool {
+        let Self { config, set: _, data, root, tasks, backbone, weights, rank, epochs, batch_size, seed } =
+            self;
+        let texts = [data, backbone, weights].into_iter().any(Option::is_some);
+        let numbers = [rank, epochs, batch_size, seed].into_iter().any(Option::is_some);
+        texts || numbers || config.is_some() || root.is_some() || !tasks.is_empty()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Finetune {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! Command line of TADFormer: arguments in, calls out.
 
-mod allocator;
 mod args;
+mod process;
 mod progress;
 mod commands;
 
@@ -10,7 +10,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::keep_memory();
+    process::prepare();
     let result = match Arguments::parse().command {
         Command::Finetune(arguments) => commands::finetune::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),

@@ -2,18 +2,22 @@
 
 use rayon::prelude::*;
 
-/// Rows a task; a block of 64 rows of a few hundred floats fits a core's cache.
-const BLOCK: usize = 64;
+/// Numbers a task: enough to be worth waking a thread, and few enough for a core's cache.
+const BLOCK: usize = 1 << 14;
+
+/// Rows a task when rows are summed.
+const SUMMED: usize = 64;
 
 /// Fewer numbers than this are worked through by the calling thread: waking others would cost more.
 const SERIAL: usize = 1 << 14;
 
 /// Calls `kernel(first_row, rows_of_dst)` for consecutive blocks of rows of `dst`.
 pub(crate) fn for_blocks(dst: &mut [f32], row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = (BLOCK / row.max(1)).max(1);
     if dst.len() <= SERIAL {
-        dst.chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+        dst.chunks_mut(rows * row).enumerate().for_each(|(i, block)| kernel(i * rows, block));
     } else {
-        dst.par_chunks_mut(BLOCK * row).enumerate().for_each(|(i, rows)| kernel(i * BLOCK, rows));
+        dst.par_chunks_mut(rows * row).enumerate().for_each(|(i, block)| kernel(i * rows, block));
     }
 }
 
@@ -25,7 +29,7 @@ pub(crate) fn sum_blocks(
     kernel: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     // Few large blocks: each costs `width` floats.
-    let block = rows.div_ceil(32).max(BLOCK);
+    let block = rows.div_ceil(32).max(SUMMED);
     let part = |i: usize| {
         let mut sum = vec![0f32; width];
         kernel(i * block, ((i + 1) * block).min(rows), &mut sum);

@@ -61,11 +61,18 @@ impl ParameterCount {
     /// # Errors
     /// A configuration that does not fit.
     pub fn of_model(config: &ModelConfig, tasks: &[TaskSpec]) -> Result<Self> {
-        let outline = Arc::new(Outline::default());
-        MultiTaskModel::new(config, tasks, &Params::new(Arc::clone(&outline) as Arc<dyn Source>))?;
-        let entries = outline.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Self::of(&entries))
+        Ok(Self::of(&outline(config, tasks)?))
     }
+}
+
+/// The tensors that a model would have: names, shapes and roles.
+///
+/// # Errors
+/// A configuration that does not fit.
+pub(crate) fn outline(config: &ModelConfig, tasks: &[TaskSpec]) -> Result<Vec<Entry>> {
+    let outline = Arc::new(Outline::default());
+    MultiTaskModel::new(config, tasks, &Params::new(Arc::clone(&outline) as Arc<dyn Source>))?;
+    Ok(std::mem::take(&mut *outline.0.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// A source of tensors that have a shape and no values drawn for it.

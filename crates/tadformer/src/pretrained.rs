@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
+use tadformer_ops::Entry;
 use tadformer_weights::{StateDict, names};
 
 /// Values for a model's tensors, by full name, and where they came from.
@@ -28,26 +29,62 @@ pub struct Origin {
 }
 
 impl Pretrained {
-    /// Reads what `source` names; nothing for [`WeightsSource::None`].
+    /// Reads what `source` names for a model with the tensors `entries`; nothing for [`WeightsSource::None`].
     ///
-    /// Names of timm, Microsoft, Hugging Face and of the published TADFormer code are understood.
+    /// Names of timm, Microsoft, Hugging Face and of the published TADFormer code are understood. Position bias tables made
+    /// for other windows are resized.
     ///
     /// # Errors
-    /// A file that is missing, damaged or not a Swin Transformer.
-    pub fn read(source: &WeightsSource) -> Result<Self> {
+    /// A file that is missing, damaged, not a Swin Transformer, or of another size than the model's backbone.
+    pub fn read(source: &WeightsSource, entries: &[Entry]) -> Result<Self> {
         let WeightsSource::File(path) = source else {
             return Ok(Self::default());
         };
         let path = tadformer_weights::locate(&path.to_string_lossy())?;
-        let mapped = names::map(&StateDict::read(&path)?)?;
-        let values = mapped
-            .tensors
-            .iter()
-            .map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)))
-            .collect::<Result<_>>()?;
+        let mut mapped = names::map(&StateDict::read(&path)?)?;
+        let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
+        mapped.resize_position_bias(&wanted)?;
+        let tensors = &mapped.tensors;
+        check(&path, entries, |name| tensors.get(name).map(tadformer_weights::Tensor::shape))?;
+        let needed = tensors.iter().filter(|tensor| wanted.iter().any(|(name, _)| name == tensor.name()));
+        let values =
+            needed.map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?))).collect::<Result<_>>()?;
         let origin = Origin { path: path.display().to_string(), sha256: sha256(&path)? };
         Ok(Self { values, origin: Some(origin) })
     }
+}
+
+/// Checks that a file has every tensor of the plain backbone in the model's shape: a weight that is silently drawn at random
+/// would spoil all others.
+fn check<'a>(path: &Path, entries: &[Entry], shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<()> {
+    let plain =
+        |name: &str| name.starts_with("backbone.") && !name.contains("lora_") && !name.contains("prompt");
+    let mut wrong = Vec::new();
+    for entry in entries.iter().filter(|entry| plain(&entry.name)) {
+        match shape(&entry.name) {
+            Some(found) if found == entry.tensor.dims() => {}
+            Some(found) => {
+                wrong.push(format!(
+                    "`{}` has shape {found:?}, expected {:?}",
+                    entry.name,
+                    entry.tensor.dims()
+                ));
+            }
+            None => wrong.push(format!("`{}` is missing", entry.name)),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let more = if wrong.len() > 5 { format!(" and {} more", wrong.len() - 5) } else { String::new() };
+    wrong.truncate(5);
+    Err(Error::file(
+        path,
+        format!(
+            "does not fit the backbone: {}{more}; is `model.backbone` of the size of the weights?",
+            wrong.join(", ")
+        ),
+    ))
 }
 
 /// A weight file's tensor as one of candle's, `f32` in main memory.

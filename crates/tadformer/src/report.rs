@@ -71,15 +71,17 @@ impl Report {
         Self { headlines: Vec::new(), single_task, snapshots: Vec::new() }
     }
 
-    /// The report of a run that goes on.
+    /// The report of a run that goes on after `epoch`; what was measured later is measured again.
     ///
     /// # Errors
     /// A file that is missing or cannot be understood.
-    pub fn read(run: &RunDir) -> Result<Self> {
+    pub fn read(run: &RunDir, epoch: usize) -> Result<Self> {
         let path = run.path().join("metrics.json");
         let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::file(&path, format!("cannot be understood: {error}")))
+        let mut report: Self = serde_json::from_slice(&text)
+            .map_err(|error| Error::file(&path, format!("cannot be understood: {error}")))?;
+        report.snapshots.retain(|snapshot| snapshot.epoch <= epoch);
+        Ok(report)
     }
 
     /// Adds an evaluation and gives its gain in percent: Δm against the single-task figures, or the mean relative gain

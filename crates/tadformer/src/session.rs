@@ -1,6 +1,7 @@
 //! A model with its tensors, built from a configuration.
 
 use crate::checkpoint::Checkpoint;
+use crate::params::outline;
 use crate::pretrained::{Origin, Pretrained};
 use crate::{Config, Error, MultiTaskModel, Result};
 use std::sync::Arc;
@@ -28,8 +29,9 @@ impl Session {
     /// # Errors
     /// A configuration that does not fit, or weights that cannot be read.
     pub fn fresh(config: Config) -> Result<Self> {
-        let pretrained = Pretrained::read(&config.model.weights)?;
-        Self::build(config, pretrained)
+        let specs = config.data.specs()?;
+        let pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
+        Self::build(config, specs, pretrained)
     }
 
     /// The model of a checkpoint.
@@ -37,7 +39,8 @@ impl Session {
     /// # Errors
     /// A checkpoint of another model, or a weight file that is not the one it was trained on.
     pub fn restored(config: Config, checkpoint: &Checkpoint) -> Result<Self> {
-        let mut pretrained = Pretrained::read(&config.model.weights)?;
+        let specs = config.data.specs()?;
+        let mut pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
         if let Some(trained_on) = &checkpoint.state.origin
             && pretrained.origin.as_ref().map(|origin| &origin.sha256) != Some(&trained_on.sha256)
         {
@@ -49,13 +52,12 @@ impl Session {
         }
         let trained = checkpoint.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         pretrained.values.extend(trained);
-        let session = Self::build(config, pretrained)?;
+        let session = Self::build(config, specs, pretrained)?;
         checkpoint.check(&session.store.entries())?;
         Ok(session)
     }
 
-    fn build(config: Config, pretrained: Pretrained) -> Result<Self> {
-        let specs = config.data.specs()?;
+    fn build(config: Config, specs: Vec<TaskSpec>, pretrained: Pretrained) -> Result<Self> {
         let store = ParamStore::with_values(config.seed, pretrained.values);
         let model = MultiTaskModel::new(&config.model, &specs, &store.params())?;
         Ok(Self { config, model, store, specs, origin: pretrained.origin })

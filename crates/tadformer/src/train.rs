@@ -96,7 +96,7 @@ impl Trainer {
         let session = Session::restored(config, &checkpoint)?;
         let mut trainer = Self::assemble(session, run, checkpoint.state)?;
         trainer.optimizer.load_state(checkpoint.optimizer)?;
-        trainer.report = Report::read(&trainer.run)?;
+        trainer.report = Report::read(&trainer.run, trainer.state.epoch)?;
         Ok(trainer)
     }
 

@@ -22,7 +22,10 @@ pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, Str
             (text, path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
         }
         (None, Some("synthetic")) => preset("quickstart")?,
-        (None, Some("folder")) => preset("pascal-context")?,
+        (None, Some(data)) if args.root.is_some() && !PRESETS.iter().any(|(name, _)| *name == data) => {
+            // A folder with a descriptor of its own, under the name that it gives itself or as `folder`.
+            (preset("pascal-context")?.0, data.to_owned())
+        }
         (None, Some(data)) => preset(data)?,
         (None, None) => preset(otherwise)?,
     };
@@ -41,7 +44,10 @@ fn preset(name: &str) -> Result<(String, String)> {
         Some((name, text)) => Ok(((*text).to_owned(), (*name).to_owned())),
         None => {
             let known: Vec<_> = PRESETS.iter().skip(1).map(|(name, _)| *name).collect();
-            bail!("`--data {name}`: expected `synthetic`, `folder`, `{}`", known.join("`, `"))
+            bail!(
+                "`--data {name}`: expected `synthetic`, `{}`, or with `--root` a folder that has a `dataset.toml`",
+                known.join("`, `")
+            )
         }
     }
 }

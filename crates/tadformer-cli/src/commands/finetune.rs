@@ -3,7 +3,7 @@
 use super::config::resolve;
 use crate::args::Finetune;
 use crate::progress::TrainingProgress;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
 use tadformer::{ParameterCount, RunDir, Trainer};
@@ -11,6 +11,11 @@ use tadformer::{ParameterCount, RunDir, Trainer};
 pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     let mut trainer = match &args.resume {
         Some(path) => {
+            if args.config.changes_more_than_settings() {
+                bail!(
+                    "`--resume` goes on with the run's own configuration; change single settings with `--set`"
+                );
+            }
             let run = RunDir::open(path)?;
             Trainer::resume(run.config(&args.config.set)?, run)?
         }
