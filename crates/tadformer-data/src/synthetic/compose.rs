@@ -30,7 +30,10 @@ impl Scene {
         for _ in 1..solids {
             stage.place_solid(rng, catalogue, false);
         }
-        let Stage { setting, objects, .. } = stage;
+        let Stage { setting, mut objects, .. } = stage;
+        // The nearest first: what stands behind is then mostly dismissed by its bounding ball.
+        let distance = |object: &Object| (object.bound.0 - camera.position).length() - object.bound.1;
+        objects.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
         let noise = rng.range(0.8, 2.4) as f32;
         Self { camera, setting, objects, light, noise, salt: rng.next_u64() as u32 }
     }
@@ -148,7 +151,7 @@ fn draw_light(rng: &mut Rng, catalogue: &Catalogue, setting: &Setting, yaw: f32)
         let bounce = setting.floor.colours[0].mix(Vec3::splat(0.5), 0.5) * (0.8 * fill);
         Light {
             source: Source::Lamp(position),
-            colour: lamp * range(0.9, 1.3),
+            colour: lamp * range(1.2, 1.7),
             ambient: [Vec3::splat(fill).times(lamp), bounce],
         }
     } else {

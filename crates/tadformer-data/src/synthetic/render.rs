@@ -382,6 +382,7 @@ static DISPLAY: LazyLock<Vec<f32>> = LazyLock::new(|| {
 /// Linear light to display values, `0..=1`.
 fn display(light: Vec3) -> Vec3 {
     let table = &*DISPLAY;
-    let look = |v: f32| table[((v.max(0.0).sqrt() * (0.5 * LEVELS as f32)) as usize).min(LEVELS)];
+    // By way of `i32`, for which processors have an instruction.
+    let look = |v: f32| table[((v.max(0.0).sqrt() * (0.5 * LEVELS as f32)) as i32 as usize).min(LEVELS)];
     vec3(look(light.x), look(light.y), look(light.z))
 }
