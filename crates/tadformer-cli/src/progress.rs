@@ -79,11 +79,10 @@ impl Reporter for TrainingProgress {
             .map(|(task, score)| format!("{task} {} {:.2}{}", score.name, score.value, score.unit))
             .collect();
         let line = format!("after epoch {epoch}: {}", figures.join(", "));
-        self.bar.suspend(|| {
-            if self.lines || !self.bar.is_hidden() {
-                eprintln!("{line}");
-            }
-        });
+        // Asked before: the bar is locked while it is suspended.
+        if self.lines || !self.bar.is_hidden() {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
     }
 }
 
