@@ -119,6 +119,11 @@ impl Checkpoint {
         }
         Err(Error::file(&self.path, reason))
     }
+
+    /// The error of a tensor that has no place in the model of the configuration.
+    pub(crate) fn misfit(&self, error: &candle_core::Error) -> Error {
+        Error::file(&self.path, format!("the checkpoint is of another model: {error}"))
+    }
 }
 
 fn insert(dict: &mut StateDict, name: &str, tensor: &Tensor) -> Result<()> {

@@ -52,7 +52,10 @@ impl Session {
         }
         let trained = checkpoint.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         pretrained.values.extend(trained);
-        let session = Self::build(config, specs, pretrained)?;
+        let session = Self::build(config, specs, pretrained).map_err(|error| match error {
+            Error::Tensor(error) => checkpoint.misfit(&error),
+            other => other,
+        })?;
         checkpoint.check(&session.store.entries())?;
         Ok(session)
     }

@@ -77,12 +77,11 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A new run in the folder `run`.
+    /// A new run of a fresh model in the folder `run`.
     ///
     /// # Errors
-    /// A configuration, data or weights that do not fit; everything is checked before the first step.
-    pub fn new(config: Config, run: RunDir) -> Result<Self> {
-        let session = Session::fresh(config)?;
+    /// A configuration or data that do not fit; everything is checked before the first step.
+    pub fn new(session: Session, run: RunDir) -> Result<Self> {
         let state = TrainState { origin: session.origin.clone(), ..TrainState::default() };
         Self::assemble(session, run, state)
     }

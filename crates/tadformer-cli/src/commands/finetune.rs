@@ -6,7 +6,7 @@ use crate::progress::TrainingProgress;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
-use tadformer::{ParameterCount, RunDir, Trainer};
+use tadformer::{ParameterCount, RunDir, Session, Trainer};
 
 pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     let mut trainer = match &args.resume {
@@ -21,14 +21,15 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
         }
         None => {
             let (config, name) = resolve(&args.config, "quickstart")?;
-            // Data that is not there should not leave a folder behind.
+            // Data or weights that are not there should not leave a folder behind.
             config.data.open_train(config.seed)?;
             config.data.open_val(config.seed)?;
+            let session = Session::fresh(config)?;
             let run = match &args.output {
-                Some(path) => RunDir::create(path, &config)?,
-                None => RunDir::create_numbered(Path::new("runs"), &name, &config)?,
+                Some(path) => RunDir::create(path, &session.config)?,
+                None => RunDir::create_numbered(Path::new("runs"), &name, &session.config)?,
             };
-            Trainer::new(config, run)?
+            Trainer::new(session, run)?
         }
     };
     if !args.quiet {
