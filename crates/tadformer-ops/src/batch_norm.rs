@@ -197,10 +197,6 @@ fn parameter_rows<const RELU: bool>(
 
 /// `dx = scale · (g − offset − slope · (x − mean))`.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two tensors, five vectors, one result; a struct would live for one call"
-)]
 fn backward_rows<const RELU: bool>(
     (xs, grads, mean, scale, bias, offset, slope, dxs): (
         &[f32],
