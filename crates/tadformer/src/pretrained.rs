@@ -41,8 +41,8 @@ impl Pretrained {
             return Ok(Self::default());
         };
         let path = tadformer_weights::locate(&path.to_string_lossy())?;
-        let mut mapped = names::map(&StateDict::read(&path)?)
-            .map_err(|error| Error::file(&path, error.to_string()))?;
+        let mut mapped =
+            names::map(&StateDict::read(&path)?).map_err(|error| Error::file(&path, error.to_string()))?;
         let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
         mapped.resize_position_bias(&wanted)?;
         let tensors = &mapped.tensors;
