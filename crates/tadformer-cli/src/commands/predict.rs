@@ -106,7 +106,7 @@ fn predict(predictor: &Predictor, path: &Path, stem: &str, args: &Predict) -> Re
 fn image_tensor(path: &Path) -> Result<Tensor> {
     let file = StateDict::read(path)?;
     let Some(image) = file.get("image") else {
-        let names: Vec<&str> = file.iter().take(5).map(|tensor| tensor.name()).collect();
+        let names: Vec<&str> = file.iter().take(5).map(tadformer_weights::Tensor::name).collect();
         bail!("`{}` has no tensor `image`, only `{}`", path.display(), names.join("`, `"));
     };
     match *image.shape() {
