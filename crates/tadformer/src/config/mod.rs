@@ -18,8 +18,8 @@ use std::path::Path;
 ///
 /// ```
 /// use tadformer::Config;
-/// let config = Config::parse("seed = 3\n[data]\ntasks = [\"semseg\"]\n", "example", &["train.epochs=2".parse()?])?;
-/// assert_eq!((config.seed, config.train.epochs), (3, 2));
+/// let config = Config::parse("seed = 3\n[data]\ntasks = [\"semseg\"]\n", "example", &["train.epochs=200".parse()?])?;
+/// assert_eq!((config.seed, config.train.epochs), (3, 200));
 /// let message = Config::parse("sead = 3\n", "example", &[]).unwrap_err().to_string();
 /// assert!(message.contains("sead"), "{message}");
 /// # Ok::<(), tadformer::Error>(())
