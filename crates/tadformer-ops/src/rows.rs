@@ -49,3 +49,36 @@ pub(crate) fn sum_blocks(
     }
     total
 }
+
+/// Rows of one buffer that several tasks write, each its own.
+pub(crate) struct SharedRows<'a> {
+    start: *mut f32,
+    rows: usize,
+    width: usize,
+    _borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: rows are handed out only through `row`, whose caller promises that no row is held twice.
+unsafe impl Sync for SharedRows<'_> {}
+
+impl<'a> SharedRows<'a> {
+    /// The rows of `buffer`, each of `width` numbers.
+    pub(crate) fn new(buffer: &'a mut [f32], width: usize) -> Self {
+        let rows = buffer.len().checked_div(width).unwrap_or(0);
+        Self { start: buffer.as_mut_ptr(), rows, width, _borrow: std::marker::PhantomData }
+    }
+
+    /// Row `index`.
+    ///
+    /// # Safety
+    /// Nobody else holds this row.
+    #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
+    pub(crate) unsafe fn row(&self, index: usize) -> &mut [f32] {
+        if self.width == 0 {
+            return &mut [];
+        }
+        assert!(index < self.rows, "row {index} of {}", self.rows);
+        // SAFETY: the row lies within the buffer, and the caller promises that it is held once.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.width), self.width) }
+    }
+}

@@ -1,8 +1,8 @@
 //! The widest vector instructions the processor has, chosen once at run time.
 //!
 //! Kernels are plain loops over slices, marked `#[inline(always)]` and called through [`vectorize`]: they are compiled
-//! once for each level and the compiler turns their loops into that level's vectors. No kernel asks for fused
-//! multiply-add, so every level gives the same bits.
+//! once for each level and the compiler turns their loops into that level's vectors. Kernels that are bound by arithmetic
+//! ask for fused multiply-add with [`mul_add`] and go through [`vectorize_fused`]; the levels then differ in the last bits.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 pub enum SimdLevel {
     /// What the target guarantees: SSE2 on x86-64, NEON on aarch64.
     Baseline,
-    /// AVX2, eight floats.
+    /// AVX2 and FMA, eight floats.
     Avx2,
     /// AVX-512 F, BW, DQ and VL, sixteen floats.
     Avx512,
@@ -34,12 +34,13 @@ pub fn simd_level() -> SimdLevel {
 #[cfg(target_arch = "x86_64")]
 fn detect() -> SimdLevel {
     let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     if avx512 {
         SimdLevel::Avx512
-    } else if is_x86_feature_detected!("avx2") {
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         SimdLevel::Avx2
     } else {
         SimdLevel::Baseline
@@ -68,14 +69,31 @@ pub(crate) fn vectorize<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
     }
 }
 
+/// [`vectorize`] for a kernel in two versions: `fused` where the level has fused multiply-add, `plain` elsewhere.
+#[inline(always)]
+pub(crate) fn vectorize_fused<A, R>(fused: impl FnOnce(A) -> R, plain: impl FnOnce(A) -> R, args: A) -> R {
+    if simd_level() == SimdLevel::Baseline && cfg!(not(target_arch = "aarch64")) {
+        plain(args)
+    } else {
+        vectorize(fused, args)
+    }
+}
+
+/// `a · b + c`, with `FMA` rounded once. Without the instruction that would be a call into the C library, so a kernel is
+/// compiled both ways.
+#[inline(always)]
+pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 unsafe fn avx512<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
     kernel(args)
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
     kernel(args)
 }

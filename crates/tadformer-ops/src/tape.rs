@@ -1,7 +1,8 @@
 //! Functions of any number of tensors, with a backward of their own, on candle's tape.
 //!
-//! Candle's custom operations take at most three tensors and give one. [`record`] lifts both limits with three kinds of
-//! node around a scalar:
+//! Candle's custom operations take at most three tensors and give one, and its backward pass starts the gradient of
+//! every tensor from zeros and adds to it in another pass over memory. [`record`] avoids both with three kinds of node
+//! around a scalar:
 //!
 //! ```text
 //! input 0 ──Tie──┐
@@ -13,11 +14,21 @@
 //! order guarantees that `Run` comes after all of them: it calls the function's backward once; every `Tie` then hands out
 //! one input's gradient. Inputs that no variable leads to are not tied, so nothing is computed into the void for them.
 //!
-//! A backward is a closure: what it captures is what is kept between the passes, and it is freed when it has run.
+//! Where an input is itself an output of a recorded function, its `Tie` goes to that function's root instead, and carries
+//! the gradient over by itself: candle then walks scalars only, and the first gradient that arrives is moved, not added.
+//! It also means that candle's graph holds no activation: a backward is a closure, what it captures is what is kept
+//! between the passes, and it is freed when it has run.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, InplaceOp2, Layout, Result, Shape, Tensor, TensorId,
+    bail,
+};
 use std::cell::Cell;
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
+
+use crate::rows::for_blocks;
+use crate::simd::vectorize;
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
 pub(crate) struct Output {
@@ -40,11 +51,97 @@ pub(crate) type InputGrads = Vec<Option<Tensor>>;
 
 type Backward = Box<dyn FnOnce(OutputGrads) -> Result<InputGrads> + Send>;
 
+/// A recorded function. Its outputs and the functions that use them own it; what leads to it refers to it weakly.
 struct Node {
     name: &'static str,
+    root: OnceLock<Tensor>,
+    outputs: OnceLock<Vec<TensorId>>,
     backward: Mutex<Option<Backward>>,
-    output_grads: Mutex<OutputGrads>,
+    output_grads: Mutex<Vec<Sum>>,
     input_grads: Mutex<InputGrads>,
+}
+
+/// The functions whose outputs are alive, by output.
+static PRODUCERS: LazyLock<Mutex<HashMap<TensorId, (Weak<Node>, usize)>>> = LazyLock::new(Mutex::default);
+
+impl Node {
+    /// The function that gave `tensor`, and as which output.
+    fn of(tensor: &Tensor) -> Option<(Arc<Self>, usize)> {
+        let producers = lock(&PRODUCERS);
+        let (node, index) = producers.get(&tensor.id())?;
+        Some((node.upgrade()?, *index))
+    }
+
+    /// Adds to the gradient of output `index`.
+    fn receive(&self, index: usize, grad: Tensor) -> Result<()> {
+        match lock(&self.output_grads).get_mut(index) {
+            Some(sum) => sum.add(grad),
+            None => bail!("{}: a gradient came for output {index} after its backward had run", self.name),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(outputs) = self.outputs.get() {
+            let mut producers = lock(&PRODUCERS);
+            outputs.iter().for_each(|id| drop(producers.remove(id)));
+        }
+    }
+}
+
+/// A sum of gradients.
+#[derive(Default)]
+struct Sum {
+    total: Option<Tensor>,
+    /// Whether `total` was made here: a gradient that came from elsewhere may be held elsewhere too, and is not written to.
+    own: bool,
+}
+
+impl Sum {
+    fn add(&mut self, grad: Tensor) -> Result<()> {
+        match &self.total {
+            None => self.total = Some(grad),
+            Some(total) if self.own => total.inplace_op2(&grad.contiguous()?, &Accumulate)?,
+            Some(total) => {
+                let sum = total.contiguous()?.copy()?;
+                sum.inplace_op2(&grad.contiguous()?, &Accumulate)?;
+                (self.total, self.own) = (Some(sum), true);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `a += b`.
+struct Accumulate;
+
+impl InplaceOp2 for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn cpu_fwd(&self, a: &mut CpuStorage, at: &Layout, b: &CpuStorage, from: &Layout) -> Result<()> {
+        match (a, at.contiguous_offsets(), b, from.contiguous_offsets()) {
+            (CpuStorage::F32(a), Some((a0, a1)), CpuStorage::F32(b), Some((b0, b1)))
+                if a1 - a0 == b1 - b0 =>
+            {
+                let (a, b) = (&mut a[a0..a1], &b[b0..b1]);
+                for_blocks(a, STRIP, |first, block| {
+                    vectorize(add_strip, (&b[first * STRIP..][..block.len()], block));
+                });
+                Ok(())
+            }
+            _ => bail!("a gradient is not f32, or not of the shape of its tensor"),
+        }
+    }
+}
+
+const STRIP: usize = 64;
+
+#[inline(always)]
+fn add_strip((from, to): (&[f32], &mut [f32])) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
 thread_local! {
@@ -94,25 +191,34 @@ pub(crate) fn record_all(
     outputs: Vec<Output>,
     backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
 ) -> Result<Vec<Tensor>> {
-    let mut root = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    if GRADIENTS_OFF.get() || !inputs.iter().any(|input| input.track_op()) {
+        let plain = |Output { values, shape }| Tensor::from_vec(values, shape, &Device::Cpu);
+        return outputs.into_iter().map(plain).collect();
+    }
     let node = Arc::new(Node {
         name,
-        backward: Mutex::new(None),
-        output_grads: Mutex::new(vec![None; outputs.len()]),
+        root: OnceLock::new(),
+        outputs: OnceLock::new(),
+        backward: Mutex::new(Some(Box::new(backward))),
+        output_grads: Mutex::new(outputs.iter().map(|_| Sum::default()).collect()),
         input_grads: Mutex::new(Vec::new()),
     });
-    if !GRADIENTS_OFF.get() && inputs.iter().any(|input| input.track_op()) {
-        *lock(&node.backward) = Some(Box::new(backward));
-        for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
-            root = root.apply_op2(input, Tie { node: Arc::clone(&node), index })?;
-        }
-        root = root.apply_op1(Run { node: Arc::clone(&node) })?;
+    let mut root = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
+        let source = Node::of(input);
+        let end = source.as_ref().and_then(|(producer, _)| producer.root.get());
+        let (node, shape) = (Arc::downgrade(&node), input.shape().clone());
+        root = root.apply_op2(end.unwrap_or(input), Tie { node, index, shape, source: source.clone() })?;
     }
+    let run = root.apply_op1(Run { node: Arc::downgrade(&node) })?;
+    let root = node.root.get_or_init(|| run);
     let mut taken = Vec::with_capacity(outputs.len());
     for (index, Output { values, shape }) in outputs.into_iter().enumerate() {
         let take = Take { node: Arc::clone(&node), index, output: Mutex::new(Some((values, shape))) };
         taken.push(root.apply_op1(take)?);
     }
+    let ids = node.outputs.get_or_init(|| taken.iter().map(Tensor::id).collect());
+    lock(&PRODUCERS).extend(ids.iter().enumerate().map(|(index, id)| (*id, (Arc::downgrade(&node), index))));
     Ok(taken)
 }
 
@@ -138,14 +244,20 @@ fn scalar() -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![0.0]), Shape::from(()))
 }
 
+/// What is said when the owner of a weak reference is gone, which candle's walk from the loss rules out.
+const ALIVE: &str = "a function is alive while a loss depends on it";
+
 struct Tie {
-    node: Arc<Node>,
+    node: Weak<Node>,
     index: usize,
+    shape: Shape,
+    /// The function and output that the input is, where it is one.
+    source: Option<(Arc<Node>, usize)>,
 }
 
 impl CustomOp2 for Tie {
     fn name(&self) -> &'static str {
-        self.node.name
+        "tie"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -155,33 +267,37 @@ impl CustomOp2 for Tie {
     fn bwd(
         &self,
         anchor: &Tensor,
-        input: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let input_grad = lock(&self.node.input_grads).get_mut(self.index).and_then(Option::take);
-        if let Some(found) = &input_grad
-            && found.dims() != input.dims()
+        let node = self.node.upgrade().expect(ALIVE);
+        let found = lock(&node.input_grads).get_mut(self.index).and_then(Option::take);
+        if let Some(found) = &found
+            && found.shape() != &self.shape
         {
-            bail!(
-                "{}: gradient {} has shape {:?}, its input {:?}",
-                self.node.name,
-                self.index,
-                found.dims(),
-                input.dims()
-            );
+            let (index, name) = (self.index, node.name);
+            bail!("{name}: gradient {index} has shape {:?}, its input {:?}", found.shape(), self.shape);
         }
-        Ok((anchor.track_op().then(|| grad.clone()), input_grad))
+        let to_anchor = anchor.track_op().then(|| grad.clone());
+        let Some((source, output)) = &self.source else {
+            return Ok((to_anchor, found));
+        };
+        if let Some(found) = found {
+            source.receive(*output, found)?;
+        }
+        // A scalar, so that candle comes to the source.
+        Ok((to_anchor, Some(grad.clone())))
     }
 }
 
 struct Run {
-    node: Arc<Node>,
+    node: Weak<Node>,
 }
 
 impl CustomOp1 for Run {
     fn name(&self) -> &'static str {
-        self.node.name
+        "run"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -189,14 +305,12 @@ impl CustomOp1 for Run {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let Some(backward) = lock(&self.node.backward).take() else {
-            bail!(
-                "{}: the backward of this graph has already run, and what it needed is freed",
-                self.node.name
-            );
+        let node = self.node.upgrade().expect(ALIVE);
+        let Some(backward) = lock(&node.backward).take() else {
+            bail!("{}: the backward of this graph has already run, and what it needed is freed", node.name);
         };
-        let grads = std::mem::take(&mut *lock(&self.node.output_grads));
-        *lock(&self.node.input_grads) = backward(grads)?;
+        let sums = std::mem::take(&mut *lock(&node.output_grads));
+        *lock(&node.input_grads) = backward(sums.into_iter().map(|sum| sum.total).collect())?;
         Ok(Some(grad.clone()))
     }
 }
@@ -219,8 +333,9 @@ impl CustomOp1 for Take {
     }
 
     fn bwd(&self, root: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        if let Some(slot) = lock(&self.node.output_grads).get_mut(self.index) {
-            *slot = Some(grad.clone());
+        // A second backward of one graph finds the slots gone; `Run` says so.
+        if !lock(&self.node.output_grads).is_empty() {
+            self.node.receive(self.index, grad.clone())?;
         }
         Ok(Some(root.zeros_like()?))
     }

@@ -1,25 +1,21 @@
-//! Window attention on slices: one task a window, all its heads; every product in the first-level cache.
+//! Window attention on slices: one task a window, all its heads.
 
+use super::head::{Scratch, write_column};
+use super::pattern::{Pattern, Window};
 use crate::Windows;
-use crate::elementary::exp;
-use crate::simd::{lane_sum, vectorize};
-use crate::small_matmul::{padded, small_matmul, transpose};
-use crate::windows::Place;
+use crate::rows::SharedRows;
+use crate::simd::vectorize_fused;
 use rayon::prelude::*;
 
-/// What the mask adds between tokens that the cyclic shift brought together.
-const MASKED: f32 = -100.0;
-
-/// The sizes of one call and the places of its windows.
+/// The sizes of one call and its windows.
 pub(super) struct Problem {
     pub(super) batch: usize,
     pub(super) channels: usize,
     pub(super) prompts: usize,
     heads: usize,
-    /// Side of the bias table, `2m − 1`.
-    span: usize,
     tokens: usize,
-    windows: Vec<Vec<Place>>,
+    windows: Vec<Window>,
+    patterns: Vec<Pattern>,
 }
 
 pub(super) struct Outputs {
@@ -29,6 +25,7 @@ pub(super) struct Outputs {
 }
 
 /// Gradients of the outputs; an absent one is zero.
+#[derive(Clone, Copy)]
 pub(super) struct Gradients<'a> {
     pub(super) context: Option<&'a [f32]>,
     pub(super) prompts: Option<&'a [f32]>,
@@ -41,34 +38,42 @@ pub(super) struct InputGradients {
     pub(super) table: Vec<f32>,
 }
 
+/// Queries, keys and values of tokens and of prompts.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    qkv: &'a [f32],
+    prompts: &'a [f32],
+}
+
 impl Problem {
+    /// For a bias table of side `span` = `2m − 1`, whose values are `table`.
     pub(super) fn new(
-        batch: usize,
-        channels: usize,
-        heads: usize,
-        prompts: usize,
-        span: usize,
+        (batch, channels, heads, prompts): (usize, usize, usize, usize),
+        (span, table): (usize, &[f32]),
         windows: &Windows,
     ) -> Self {
         let (h, w) = windows.grid();
-        let windows = (0..windows.count()).map(|i| windows.places(i)).collect();
-        Self { batch, channels, prompts, heads, span, tokens: h * w, windows }
+        let (windows, mut patterns) = Pattern::of(windows, span);
+        patterns.iter_mut().for_each(|pattern| pattern.fill(table, heads, prompts));
+        Self { batch, channels, prompts, heads, tokens: h * w, windows, patterns }
     }
 
-    pub(super) fn forward(&self, qkv: &[f32], prompts: &[f32], table: &[f32]) -> Outputs {
+    pub(super) fn forward(&self, qkv: &[f32], prompts: &[f32]) -> Outputs {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
         let mut context = vec![0f32; self.batch * self.tokens * c];
         let mut scores = vec![0f32; self.batch * self.tokens * t * heads];
         let context_rows = SharedRows::new(&mut context, c);
         let score_rows = SharedRows::new(&mut scores, t * heads);
+        let inputs = Inputs { qkv, prompts };
         let per_window: Vec<Vec<f32>> = self
             .tasks()
             .map_init(
-                || Scratch::new(self),
+                || self.scratch(),
                 |scratch, (image, window)| {
                     let mut prompt_rows = vec![0f32; t * c];
                     let outputs = (&context_rows, &score_rows, &mut prompt_rows[..]);
-                    vectorize(forward_window, (self, scratch, (qkv, prompts, table), outputs, image, window));
+                    let args = (self, scratch, inputs, outputs, (image, window));
+                    vectorize_fused(forward_window::<true>, forward_window::<false>, args);
                     prompt_rows
                 },
             )
@@ -83,149 +88,108 @@ impl Problem {
         &self,
         qkv: &[f32],
         prompts: &[f32],
-        table: &[f32],
-        grads: &Gradients<'_>,
+        entries: usize,
+        grads: Gradients<'_>,
     ) -> InputGradients {
-        let (c, t) = (self.channels, self.prompts);
+        let (c, t, heads) = (self.channels, self.prompts, self.heads);
         let mut dqkv = vec![0f32; qkv.len()];
         let dqkv_rows = SharedRows::new(&mut dqkv, 3 * c);
+        let inputs = Inputs { qkv, prompts };
         let per_window: Vec<(Vec<f32>, Vec<f32>)> = self
             .tasks()
             .map_init(
-                || Scratch::new(self),
+                || self.scratch(),
                 |scratch, (image, window)| {
                     let mut dprompts = vec![0f32; t * 3 * c];
-                    let mut dtable = vec![0f32; table.len()];
+                    let mut dtable = vec![0f32; heads * entries];
                     let outputs = (&dqkv_rows, &mut dprompts[..], &mut dtable[..]);
-                    vectorize(
-                        backward_window,
-                        (self, scratch, (qkv, prompts, table), grads, outputs, (image, window)),
-                    );
+                    let args = (self, scratch, inputs, grads, outputs, (image, window));
+                    vectorize_fused(backward_window::<true>, backward_window::<false>, args);
                     (dprompts, dtable)
                 },
             )
             .collect();
         let (dprompts, dtables): (Vec<_>, Vec<_>) = per_window.into_iter().unzip();
-        let mut dtable = vec![0f32; table.len()];
+        let mut by_head = vec![0f32; heads * entries];
         for part in &dtables {
-            dtable.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+            by_head.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
         }
-        InputGradients { qkv: dqkv, prompts: sum_by_image(&dprompts, self.batch, t * 3 * c), table: dtable }
+        let table = (0..entries * heads).map(|i| by_head[i % heads * entries + i / heads]).collect();
+        InputGradients { qkv: dqkv, prompts: sum_by_image(&dprompts, self.batch, t * 3 * c), table }
     }
 
     /// Every (image, window), in order.
-    fn tasks(&self) -> impl IndexedParallelIterator<Item = (usize, &[Place])> {
+    fn tasks(&self) -> impl IndexedParallelIterator<Item = (usize, &Window)> {
         let count = self.windows.len();
-        (0..self.batch * count).into_par_iter().map(move |i| (i / count, self.windows[i % count].as_slice()))
+        (0..self.batch * count).into_par_iter().map(move |i| (i / count, &self.windows[i % count]))
+    }
+
+    fn scratch(&self) -> Scratch {
+        let largest = self.windows.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
+        Scratch::new(self.prompts + largest, self.head_dim())
     }
 
     fn head_dim(&self) -> usize {
         self.channels / self.heads
     }
 
-    /// Copies one head's queries, keys (transposed) and values of a window, prompts first.
+    /// Factor of the scores, `1/√d`.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim() as f32).sqrt()
+    }
+
+    /// Copies one head's queries, keys and values of a window as the forward, or with `BACKWARD` the backward, wants them.
     #[inline(always)]
-    fn gather(
+    fn gather<const BACKWARD: bool>(
         &self,
         scratch: &mut Scratch,
-        qkv: &[f32],
-        prompts: &[f32],
+        inputs: Inputs<'_>,
         image: usize,
-        window: &[Place],
+        window: &Window,
         head: usize,
     ) {
         let (c, d, t) = (self.channels, self.head_dim(), self.prompts);
-        scratch.size(t + window.len());
-        let (rows, width) = (scratch.rows, scratch.dim);
+        scratch.size(t + window.tokens.len());
+        let (width, dim, at) = (scratch.width, scratch.dim, head * d);
         for i in 0..scratch.used {
             let source = if i < t {
-                &prompts[(image * t + i) * 3 * c..]
+                &inputs.prompts[(image * t + i) * 3 * c..][..3 * c]
             } else {
-                &qkv[(image * self.tokens + window[i - t].token) * 3 * c..]
+                &inputs.qkv[(image * self.tokens + window.tokens[i - t]) * 3 * c..][..3 * c]
             };
-            let at = head * d;
-            scratch.q[i * width..][..d].copy_from_slice(&source[at..at + d]);
-            scratch.k[i * width..][..d].copy_from_slice(&source[c + at..c + at + d]);
-            scratch.v[i * width..][..d].copy_from_slice(&source[2 * c + at..2 * c + at + d]);
-        }
-        for matrix in [&mut scratch.q, &mut scratch.k, &mut scratch.v] {
-            matrix[scratch.used * width..rows * width].fill(0.0);
-        }
-        transpose((rows, width), (&scratch.k, width), (&mut scratch.kt, rows));
-    }
-
-    /// Fills `s` with raw scores and `p` with probabilities; rows and columns of the padding are zero.
-    #[inline(always)]
-    fn probabilities(&self, scratch: &mut Scratch, table: &[f32], window: &[Place], head: usize) {
-        let (t, n, used) = (self.prompts, scratch.rows, scratch.used);
-        small_matmul((n, scratch.dim, n), (&scratch.q, scratch.dim), (&scratch.kt, n), (&mut scratch.s, n));
-        let scale = 1.0 / (self.head_dim() as f32).sqrt();
-        scratch.p[used * n..n * n].fill(0.0);
-        for i in 0..used {
-            let (s, p) = (&scratch.s[i * n..][..n], &mut scratch.p[i * n..][..n]);
-            for j in 0..used {
-                p[j] = s[j] * scale;
+            let [q, k, v] = [at, c + at, 2 * c + at].map(|start| &source[start..][..d]);
+            scratch.q[i * dim..][..d].copy_from_slice(q);
+            write_column(&mut scratch.kt, width, i, k);
+            if BACKWARD {
+                scratch.k[i * dim..][..d].copy_from_slice(k);
+                write_column(&mut scratch.vt, width, i, v);
+            } else {
+                scratch.v[i * dim..][..d].copy_from_slice(v);
             }
-            if i >= t {
-                let from = window[i - t];
-                for (p, to) in p[t..used].iter_mut().zip(window) {
-                    let mask = if from.region == to.region { 0.0 } else { MASKED };
-                    *p += table[self.bias(from, *to) * self.heads + head] + mask;
-                }
-            }
-            let max = p[..used].iter().fold(f32::NEG_INFINITY, |max, x| max.max(*x));
-            p[..used].iter_mut().for_each(|x| *x = exp(*x - max));
-            p[used..].fill(0.0);
-            let sum = lane_sum(n, |j| p[j]);
-            p.iter_mut().for_each(|x| *x /= sum);
         }
     }
 
-    /// Row of the bias table for a query at `from` and a key at `to`.
     #[inline(always)]
-    fn bias(&self, from: Place, to: Place) -> usize {
-        let middle = self.span / 2;
-        (from.row + middle - to.row) * self.span + from.col + middle - to.col
-    }
-
-    #[inline(always)]
-    fn write_scores(
+    fn write_outputs(
         &self,
         scratch: &Scratch,
-        scores: &SharedRows<'_>,
-        image: usize,
-        window: &[Place],
-        head: usize,
-    ) {
-        let t = self.prompts;
-        for (j, place) in window.iter().enumerate() {
-            // SAFETY: a token lies in one window of its image, and each window is one task.
-            let row = unsafe { scores.row(image * self.tokens + place.token) };
-            for i in 0..t {
-                row[i * self.heads + head] = scratch.s[i * scratch.rows + t + j];
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn write_context(
-        &self,
-        scratch: &Scratch,
-        context: &SharedRows<'_>,
-        prompt_rows: &mut [f32],
-        image: usize,
-        window: &[Place],
+        (context, scores, prompt_rows): (&SharedRows<'_>, &SharedRows<'_>, &mut [f32]),
+        (image, window): (usize, &Window),
         head: usize,
     ) {
         let (c, d, t) = (self.channels, self.head_dim(), self.prompts);
-        for i in 0..scratch.used {
-            let row = if i < t {
-                &mut prompt_rows[i * c..][..c]
-            } else {
-                // SAFETY: a token lies in one window of its image, and each window is one task.
-                unsafe { context.row(image * self.tokens + window[i - t].token) }
-            };
-            row[head * d..][..d].copy_from_slice(&scratch.o[i * scratch.dim..][..d]);
+        let output = |i: usize| &scratch.o[i * scratch.dim..][..d];
+        for (i, row) in prompt_rows.chunks_exact_mut(c).enumerate() {
+            row[head * d..][..d].copy_from_slice(output(i));
+        }
+        for (i, token) in window.tokens.iter().enumerate() {
+            let token = image * self.tokens + token;
+            // SAFETY: a token lies in one window of its image, and each window is one task.
+            let (context, scores) = unsafe { (context.row(token), scores.row(token)) };
+            context[head * d..][..d].copy_from_slice(output(t + i));
+            for prompt in 0..t {
+                scores[prompt * self.heads + head] = scratch.s[prompt * scratch.width + t + i];
+            }
         }
     }
 
@@ -234,222 +198,122 @@ impl Problem {
     fn gather_gradient(
         &self,
         scratch: &mut Scratch,
-        grads: &Gradients<'_>,
-        image: usize,
-        window: &[Place],
+        grads: Gradients<'_>,
+        (image, window): (usize, &Window),
         head: usize,
     ) {
-        let (c, d, t, width) = (self.channels, self.head_dim(), self.prompts, scratch.dim);
+        let (c, d, t, dim) = (self.channels, self.head_dim(), self.prompts, scratch.dim);
         let share = 1.0 / self.windows.len() as f32;
-        scratch.o.fill(0.0);
-        for i in 0..scratch.used {
-            let row = &mut scratch.o[i * width..][..d];
-            if i < t {
-                if let Some(g) = grads.prompts {
+        for i in 0..t {
+            let row = &mut scratch.o[i * dim..][..d];
+            match grads.prompts {
+                Some(g) => {
                     let g = &g[(image * t + i) * c + head * d..][..d];
                     row.iter_mut().zip(g).for_each(|(x, g)| *x = g * share);
                 }
-            } else if let Some(g) = grads.context {
-                row.copy_from_slice(&g[(image * self.tokens + window[i - t].token) * c + head * d..][..d]);
+                None => row.fill(0.0),
+            }
+        }
+        for (i, token) in window.tokens.iter().enumerate() {
+            let row = &mut scratch.o[(t + i) * dim..][..d];
+            match grads.context {
+                Some(g) => row.copy_from_slice(&g[(image * self.tokens + token) * c + head * d..][..d]),
+                None => row.fill(0.0),
             }
         }
     }
 
-    /// From `p` and the gradient in `o` to the gradients of `q`, `k`, `v` (left in `dq`, `dk`, `dv`) and of the table.
+    /// Turns the gradient of the scaled scores in `s` into that of the raw ones, and adds it to the table's.
     #[inline(always)]
-    fn backward_head(
+    fn unscale(
         &self,
         scratch: &mut Scratch,
-        grads: &Gradients<'_>,
+        grads: Gradients<'_>,
         dtable: &mut [f32],
-        image: usize,
-        window: &[Place],
+        (image, window): (usize, &Window),
         head: usize,
     ) {
-        let (t, n, d, used) = (self.prompts, scratch.rows, scratch.dim, scratch.used);
-        let Scratch { q, k, v, kt, s, p, pt, o, dq, dk, dv, .. } = scratch;
-        // dv = pᵀ do
-        transpose((n, n), (p, n), (pt, n));
-        small_matmul((n, n, d), (pt, n), (o, d), (dv, d));
-        // dp = do vᵀ, into `s`; `kt` is free to hold vᵀ.
-        transpose((n, d), (v, d), (kt, n));
-        small_matmul((n, d, n), (o, d), (kt, n), (s, n));
-        let scale = 1.0 / (self.head_dim() as f32).sqrt();
-        for i in 0..used {
-            let (dp, p) = (&mut s[i * n..][..n], &p[i * n..][..n]);
-            let mean = lane_sum(n, |j| p[j] * dp[j]);
-            for j in 0..n {
-                dp[j] = p[j] * (dp[j] - mean);
-            }
+        let (t, used, scale) = (self.prompts, scratch.used, self.scale());
+        let pattern = &self.patterns[window.pattern];
+        for (i, row) in scratch.s.chunks_exact_mut(scratch.width).take(used).enumerate() {
             if i >= t {
-                for (ds, to) in dp[t..used].iter().zip(window) {
-                    dtable[self.bias(window[i - t], *to) * self.heads + head] += ds;
+                for (ds, offset) in row[t..used].iter().zip(pattern.offsets(i - t)) {
+                    dtable[*offset as usize] += ds;
                 }
             }
-            dp.iter_mut().for_each(|x| *x *= scale);
+            row.iter_mut().for_each(|x| *x *= scale);
             if i < t
                 && let Some(g) = grads.scores
             {
-                for (x, to) in dp[t..used].iter_mut().zip(window) {
-                    *x += g[((image * self.tokens + to.token) * t + i) * self.heads + head];
+                for (x, token) in row[t..used].iter_mut().zip(&window.tokens) {
+                    *x += g[((image * self.tokens + token) * t + i) * self.heads + head];
                 }
             }
         }
-        s[used * n..n * n].fill(0.0);
-        // dq = ds k, dk = dsᵀ q
-        small_matmul((n, n, d), (s, n), (k, d), (dq, d));
-        transpose((n, n), (s, n), (pt, n));
-        small_matmul((n, n, d), (pt, n), (q, d), (dk, d));
     }
 
     #[inline(always)]
     fn write_gradients(
         &self,
         scratch: &Scratch,
-        dqkv: &SharedRows<'_>,
-        dprompts: &mut [f32],
-        image: usize,
-        window: &[Place],
+        (dqkv, dprompts): (&SharedRows<'_>, &mut [f32]),
+        (image, window): (usize, &Window),
         head: usize,
     ) {
         let (c, d, t) = (self.channels, self.head_dim(), self.prompts);
-        for i in 0..scratch.used {
-            let row = if i < t {
-                &mut dprompts[i * 3 * c..][..3 * c]
-            } else {
-                // SAFETY: a token lies in one window of its image, and each window is one task.
-                unsafe { dqkv.row(image * self.tokens + window[i - t].token) }
-            };
+        let write = |row: &mut [f32], i: usize| {
             for (part, grad) in [&scratch.dq, &scratch.dk, &scratch.dv].into_iter().enumerate() {
                 row[part * c + head * d..][..d].copy_from_slice(&grad[i * scratch.dim..][..d]);
             }
+        };
+        dprompts.chunks_exact_mut(3 * c).enumerate().for_each(|(i, row)| write(row, i));
+        for (i, token) in window.tokens.iter().enumerate() {
+            // SAFETY: a token lies in one window of its image, and each window is one task.
+            write(unsafe { dqkv.row(image * self.tokens + token) }, t + i);
         }
     }
 }
 
 /// All heads of one window.
 #[inline(always)]
-fn forward_window(
-    (problem, scratch, (qkv, prompts, table), (context, scores, prompt_rows), image, window): (
+fn forward_window<const FMA: bool>(
+    (problem, scratch, inputs, (context, scores, prompt_rows), (image, window)): (
         &Problem,
         &mut Scratch,
-        (&[f32], &[f32], &[f32]),
+        Inputs<'_>,
         (&SharedRows<'_>, &SharedRows<'_>, &mut [f32]),
-        usize,
-        &[Place],
+        (usize, &Window),
     ),
 ) {
     for head in 0..problem.heads {
-        problem.gather(scratch, qkv, prompts, image, window, head);
-        problem.probabilities(scratch, table, window, head);
-        problem.write_scores(scratch, scores, image, window, head);
-        let (n, d) = (scratch.rows, scratch.dim);
-        small_matmul((n, n, d), (&scratch.p, n), (&scratch.v, d), (&mut scratch.o, d));
-        problem.write_context(scratch, context, prompt_rows, image, window, head);
+        problem.gather::<false>(scratch, inputs, image, window, head);
+        scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+        scratch.output::<FMA>();
+        problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
     }
 }
 
 /// All heads of one window, backwards.
 #[inline(always)]
-fn backward_window(
-    (problem, scratch, (qkv, prompts, table), grads, (dqkv, dprompts, dtable), (image, window)): (
+fn backward_window<const FMA: bool>(
+    (problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)): (
         &Problem,
         &mut Scratch,
-        (&[f32], &[f32], &[f32]),
-        &Gradients<'_>,
+        Inputs<'_>,
+        Gradients<'_>,
         (&SharedRows<'_>, &mut [f32], &mut [f32]),
-        (usize, &[Place]),
+        (usize, &Window),
     ),
 ) {
-    for head in 0..problem.heads {
-        problem.gather(scratch, qkv, prompts, image, window, head);
-        problem.probabilities(scratch, table, window, head);
-        problem.gather_gradient(scratch, grads, image, window, head);
-        problem.backward_head(scratch, grads, dtable, image, window, head);
-        problem.write_gradients(scratch, dqkv, dprompts, image, window, head);
-    }
-}
-
-/// One thread's matrices for one head of one window.
-struct Scratch {
-    /// Prompts and tokens in the window.
-    used: usize,
-    /// The same, padded.
-    rows: usize,
-    /// Features of a head, padded.
-    dim: usize,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    kt: Vec<f32>,
-    v: Vec<f32>,
-    o: Vec<f32>,
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-    s: Vec<f32>,
-    p: Vec<f32>,
-    pt: Vec<f32>,
-}
-
-impl Scratch {
-    fn new(problem: &Problem) -> Self {
-        let largest = problem.windows.iter().map(Vec::len).max().unwrap_or(0);
-        let (n, d) = (padded(problem.prompts + largest), padded(problem.head_dim()));
-        let tall = || vec![0f32; n * d];
-        let square = || vec![0f32; n * n];
-        Self {
-            used: 0,
-            rows: n,
-            dim: d,
-            q: tall(),
-            k: tall(),
-            kt: tall(),
-            v: tall(),
-            o: tall(),
-            dq: tall(),
-            dk: tall(),
-            dv: tall(),
-            s: square(),
-            p: square(),
-            pt: square(),
-        }
-    }
-
-    fn size(&mut self, used: usize) {
-        self.used = used;
-        self.rows = padded(used);
-    }
-}
-
-/// Rows of one buffer that several tasks write, each its own.
-struct SharedRows<'a> {
-    start: *mut f32,
-    rows: usize,
-    width: usize,
-    _borrow: std::marker::PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: rows are handed out only through `row`, whose caller promises that no row is held twice.
-unsafe impl Sync for SharedRows<'_> {}
-
-impl<'a> SharedRows<'a> {
-    fn new(buffer: &'a mut [f32], width: usize) -> Self {
-        let rows = buffer.len().checked_div(width).unwrap_or(0);
-        Self { start: buffer.as_mut_ptr(), rows, width, _borrow: std::marker::PhantomData }
-    }
-
-    /// Row `index`.
-    ///
-    /// # Safety
-    /// Nobody else holds this row.
-    #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
-    unsafe fn row(&self, index: usize) -> &mut [f32] {
-        if self.width == 0 {
-            return &mut [];
-        }
-        assert!(index < self.rows, "row {index} of {}", self.rows);
-        // SAFETY: the row lies within the buffer, and the caller promises that it is held once.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.width), self.width) }
+    let entries = dtable.len() / problem.heads;
+    for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
+        problem.gather::<true>(scratch, inputs, image, window, head);
+        scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+        problem.gather_gradient(scratch, grads, (image, window), head);
+        scratch.backward_softmax::<FMA>();
+        problem.unscale(scratch, grads, dtable, (image, window), head);
+        scratch.backward_scores::<FMA>();
+        problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
     }
 }
 

@@ -1,11 +1,13 @@
 //! Softmax attention within windows, task prompts in front of every window's tokens, straight from and to the grid.
 
 mod cpu;
+mod head;
+mod pattern;
 
 use crate::Windows;
 use crate::host::read;
 use crate::tape::{Output, record};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use cpu::{Gradients, Problem};
 
 /// What the rows of [`window_attention`] give.
@@ -27,7 +29,7 @@ pub struct Attended {
 /// between tokens of different regions) act between tokens alone. Places outside the grid take no part. Swin Transformer
 /// (arXiv 2103.14030), section 3.2; TADFormer (arXiv 2501.04293), section 3.
 ///
-/// Kept for the backward: the inputs; probabilities are computed again.
+/// Kept for the backward: queries, keys and values; probabilities are computed again.
 ///
 /// # Shapes
 /// - `qkv` `(b, h, w, 3c)`: queries, keys and values, each head by head
@@ -44,22 +46,24 @@ pub fn window_attention(
     heads: usize,
 ) -> Result<Attended> {
     const OP: &str = "window attention";
-    let problem = check(qkv, prompts, bias_table, windows, heads)?;
-    let (b, (h, w), t, c) = (problem.batch, windows.grid(), problem.prompts, problem.channels);
+    let (sizes, span) = check(qkv, prompts, bias_table, windows, heads)?;
+    let (b, c, _, t) = sizes;
+    let (h, w) = windows.grid();
     let qkv = qkv.contiguous()?;
-    let prompts = prompts.map(Tensor::contiguous).transpose()?;
+    let prompts = match prompts {
+        Some(prompts) => prompts.contiguous()?,
+        None => Tensor::zeros(0, qkv.dtype(), qkv.device())?,
+    };
     let table = bias_table.contiguous()?;
 
-    let no_prompts = Tensor::zeros(0, qkv.dtype(), qkv.device())?;
-    let prompts = prompts.unwrap_or(no_prompts);
-    let outputs = problem.forward(&read(OP, &qkv)?, &read(OP, &prompts)?, &read(OP, &table)?);
-
+    let problem = Problem::new(sizes, (span, &read(OP, &table)?), windows);
+    let outputs = problem.forward(&read(OP, &qkv)?, &read(OP, &prompts)?);
     let outputs = [
         Output::new(outputs.context, (b, h, w, c)),
         Output::new(outputs.prompts, (b, t, c)),
         Output::new(outputs.scores, (b, h, w, t, heads)),
     ];
-    let kept = (qkv.clone(), prompts.clone(), table.clone());
+    let kept = (qkv.clone(), prompts.clone(), table.shape().clone());
     let [context, prompts, scores] = record(OP, &[&qkv, &prompts, &table], outputs, move |grads| {
         let (qkv, prompts, table) = kept;
         let grads: Vec<_> =
@@ -71,11 +75,11 @@ pub fn window_attention(
             prompts: slices[1].as_deref(),
             scores: slices[2].as_deref(),
         };
-        let inputs = problem.backward(&read(OP, &qkv)?, &read(OP, &prompts)?, &read(OP, &table)?, &grads);
-        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        let inputs = problem.backward(&read(OP, &qkv)?, &read(OP, &prompts)?, table.dims()[0], grads);
+        let tensor = |values, shape: &Shape| Tensor::from_vec(values, shape, qkv.device());
         Ok(vec![
-            Some(tensor(inputs.qkv, &qkv)?),
-            Some(tensor(inputs.prompts, &prompts)?),
+            Some(tensor(inputs.qkv, qkv.shape())?),
+            Some(tensor(inputs.prompts, prompts.shape())?),
             Some(tensor(inputs.table, &table)?),
         ])
     })?;
@@ -83,13 +87,14 @@ pub fn window_attention(
     Ok(Attended { context, prompts: with_prompts(prompts), scores: with_prompts(scores) })
 }
 
+/// Batch, channels, heads and prompts; and the side of the bias table.
 fn check(
     qkv: &Tensor,
     prompts: Option<&Tensor>,
     bias_table: &Tensor,
     windows: &Windows,
     heads: usize,
-) -> Result<Problem> {
+) -> Result<((usize, usize, usize, usize), usize)> {
     let (batch, h, w, c3) = qkv.dims4()?;
     if (h, w) != windows.grid() || heads == 0 || c3 % (3 * heads) != 0 {
         let grid = windows.grid();
@@ -109,7 +114,7 @@ fn check(
             bias_table.dims()
         );
     }
-    Ok(Problem::new(batch, c3 / 3, heads, count, span, windows))
+    Ok(((batch, c3 / 3, heads, count), span))
 }
 
 #[cfg(test)]
