@@ -176,8 +176,9 @@ impl SwinBlock {
         let attention = proj_site.forward_tasks(&conditioned.us, &proj.frozen, windows)?;
         let middle = self.add(shortcut, &attention, mode)?;
         let whole = Windows::whole(h, w)?;
-        let hidden = fc1_site.forward_tasks(&self.norm2.forward(&middle)?, &fc1.frozen, &whole)?;
-        let perceptron = fc2_site.forward_tasks(&tadformer_ops::gelu(&hidden)?, &fc2.frozen, &whole)?;
+        let codes = fc1_site.codes(&self.norm2.forward(&middle)?, &whole)?;
+        let codes = fc1_site.codes_through_gelu(&codes, &fc1.frozen, fc2_site, &whole)?;
+        let perceptron = fc2_site.from_codes(&codes, &fc2.frozen)?;
         let xs = self.add(&middle, &perceptron, mode)?;
         Ok(Some(TaskOutput { xs, skip: conditioned.skip }))
     }

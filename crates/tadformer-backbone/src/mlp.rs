@@ -1,7 +1,7 @@
 //! The two-layer perceptron of a block.
 
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Mode, Params, gelu};
+use tadformer_ops::{InputActivation, Mode, Params};
 use tadformer_peft::{Site, SiteKind, Trace};
 
 /// `fc2(GELU(fc1(x)))`; state-dict names `fc1`, `fc2`.
@@ -40,7 +40,7 @@ impl Mlp {
     /// A last dimension other than `c`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, MlpTrace)> {
         let (hidden, fc1) = self.fc1.forward(xs, mode)?;
-        let (ys, fc2) = self.fc2.forward(&gelu(&hidden)?, mode)?;
+        let (ys, fc2) = self.fc2.forward_after(InputActivation::Gelu, &hidden, mode)?;
         Ok((ys, MlpTrace { fc1, fc2 }))
     }
 }

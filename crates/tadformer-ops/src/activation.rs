@@ -2,7 +2,7 @@
 
 use crate::elementary::normal_cdf_pdf;
 use crate::host::read;
-use crate::rows::for_blocks;
+use crate::rows::make;
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor};
@@ -43,17 +43,15 @@ fn elementwise(
     backward: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send + 'static,
 ) -> Result<Tensor> {
     let xs = xs.contiguous()?;
-    let mut ys = vec![0f32; xs.elem_count()];
-    {
+    let ys = {
         let x = read(op, &xs)?;
-        for_blocks(&mut ys, STRIP, |first, block| forward(&x[first * STRIP..][..block.len()], block));
-    }
+        make(x.len(), STRIP, |first, block| forward(&x[first * STRIP..][..block.len()], block))
+    };
     let kept = xs.clone();
     record_one(op, &[&xs], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
         let (x, g) = (read(op, &kept)?, read(op, &grad)?);
-        let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, STRIP, |first, block| {
+        let dx = make(x.len(), STRIP, |first, block| {
             let range = first * STRIP..first * STRIP + block.len();
             backward(&x[range.clone()], &g[range], block);
         });
@@ -61,15 +59,17 @@ fn elementwise(
     })
 }
 
+/// `ys = GELU(xs)`.
 #[inline(always)]
-fn gelu_strip((xs, ys): (&[f32], &mut [f32])) {
+pub(crate) fn gelu_strip((xs, ys): (&[f32], &mut [f32])) {
     for (y, &x) in ys.iter_mut().zip(xs) {
         *y = x * normal_cdf_pdf(x).0;
     }
 }
 
+/// `dxs = grads · GELU'(xs)`.
 #[inline(always)]
-fn gelu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
+pub(crate) fn gelu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
     for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
         let (cdf, pdf) = normal_cdf_pdf(x);
         *dx = g * (cdf + x * pdf);

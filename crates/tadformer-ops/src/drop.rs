@@ -1,58 +1,95 @@
 //! Dropout and drop path, from a named stream.
 
 use crate::host::read;
-use crate::rng::{Rng, mix};
-use crate::rows::for_blocks;
-use crate::simd::vectorize;
+use crate::rng::{Mode, Rng, mix};
+use crate::rows::make;
+use crate::simd::{LANES, vectorize};
 use crate::tape::{Output, record_one};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
+/// Numbers that sixteen hashes decide.
 const STRIP: usize = 64;
+
+/// Which numbers of a tensor dropout keeps: a 64-bit key instead of a stored mask.
+///
+/// Whether element `i` stays is decided by sixteen bits of a hash of key and `i`, so probabilities are multiples of 2⁻¹⁶.
+#[derive(Debug, Clone, Copy)]
+pub struct DropoutMask {
+    key: u64,
+    threshold: u64,
+    keep: f32,
+}
+
+impl DropoutMask {
+    /// Draws a mask; none where nothing is dropped: outside training, or for `p = 0`.
+    ///
+    /// # Errors
+    /// `p` outside `0..1`.
+    pub fn draw(p: f64, mode: &mut Mode<'_>) -> Result<Option<Self>> {
+        if !(0.0..1.0).contains(&p) {
+            bail!("dropout: the probability {p} is not in 0..1");
+        }
+        Ok(match mode {
+            Mode::Train(rng) if p > 0.0 => Some(Self {
+                key: rng.next_u64(),
+                threshold: (p * 65536.0).round() as u64,
+                keep: (1.0 / (1.0 - p)) as f32,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Zeroes what is dropped of `xs` and divides the rest by `1 − p`, any shape.
+    ///
+    /// # Errors
+    /// A tensor that is not `f32` on the CPU.
+    pub fn apply(self, xs: &Tensor) -> Result<Tensor> {
+        let xs = xs.contiguous()?;
+        let ys = Output::new(self.masked(&xs)?, xs.shape());
+        record_one("dropout", &[&xs], ys, move |grad| {
+            let grad = grad.contiguous()?;
+            Ok(vec![Some(Tensor::from_vec(self.masked(&grad)?, grad.shape(), grad.device())?)])
+        })
+    }
+
+    fn masked(self, xs: &Tensor) -> Result<Vec<f32>> {
+        let x = read("dropout", xs)?;
+        Ok(make(x.len(), STRIP, |first, block| {
+            let start = first * STRIP;
+            block.copy_from_slice(&x[start..start + block.len()]);
+            vectorize(mask_strips, (self, start, block));
+        }))
+    }
+}
+
+/// Masks the numbers at `start..`, a multiple of 64, of a tensor.
+#[inline(always)]
+pub(crate) fn mask_strips((mask, start, xs): (DropoutMask, usize, &mut [f32])) {
+    let DropoutMask { key, threshold, keep } = mask;
+    for (i, xs) in xs.chunks_mut(STRIP).enumerate() {
+        let first = ((start / STRIP + i) * LANES) as u64;
+        let mut bits = [0u64; LANES];
+        for (lane, bits) in bits.iter_mut().enumerate() {
+            *bits = mix(key.wrapping_add((first + lane as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        }
+        for (quarter, xs) in xs.chunks_mut(LANES).enumerate() {
+            for (x, bits) in xs.iter_mut().zip(&bits) {
+                *x = if (bits >> (16 * quarter)) & 0xffff < threshold { 0.0 } else { *x * keep };
+            }
+        }
+    }
+}
 
 /// Zeroes each element with probability `p` and divides the rest by `1 − p` (`torch.nn.Dropout` while training).
 ///
-/// Kept for the backward: one 64-bit key; whether element `i` stays is a hash of key and `i`, so the mask is never stored.
+/// Kept for the backward: one 64-bit key.
 ///
 /// # Errors
 /// `p` outside `0..1`, or a tensor that is not `f32` on the CPU.
 pub fn dropout(xs: &Tensor, p: f64, rng: &mut Rng) -> Result<Tensor> {
-    if !(0.0..1.0).contains(&p) {
-        bail!("dropout: the probability {p} is not in 0..1");
-    }
-    if p == 0.0 {
-        return Ok(xs.clone());
-    }
-    let key = rng.next_u64();
-    let xs = xs.contiguous()?;
-    let ys = Output::new(masked("dropout", &xs, key, p)?, xs.shape());
-    record_one("dropout", &[&xs], ys, move |grad| {
-        let grad = grad.contiguous()?;
-        let dx = masked("dropout", &grad, key, p)?;
-        Ok(vec![Some(Tensor::from_vec(dx, grad.shape(), grad.device())?)])
-    })
-}
-
-fn masked(op: &'static str, xs: &Tensor, key: u64, p: f64) -> Result<Vec<f32>> {
-    let x = read(op, xs)?;
-    let mut ys = vec![0f32; x.len()];
-    // Each hash decides four elements by sixteen bits each: probabilities are multiples of 2^-16.
-    let threshold = (p * 65536.0).round() as u64;
-    let keep = (1.0 / (1.0 - p)) as f32;
-    for_blocks(&mut ys, STRIP, |first, block| {
-        let start = first * STRIP;
-        let x = &x[start..start + block.len()];
-        vectorize(mask_strip, (x, (start / 4) as u64, key, threshold, keep, block));
-    });
-    Ok(ys)
-}
-
-#[inline(always)]
-fn mask_strip((xs, first, key, threshold, keep, ys): (&[f32], u64, u64, u64, f32, &mut [f32])) {
-    for (i, (x, y)) in xs.chunks(4).zip(ys.chunks_mut(4)).enumerate() {
-        let bits = mix(key.wrapping_add((first + i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-        for (lane, (x, y)) in x.iter().zip(y).enumerate() {
-            *y = if (bits >> (16 * lane)) & 0xffff < threshold { 0.0 } else { x * keep };
-        }
+    match DropoutMask::draw(p, &mut Mode::Train(rng))? {
+        Some(mask) => mask.apply(xs),
+        None => Ok(xs.clone()),
     }
 }
 
@@ -89,42 +126,60 @@ pub fn residual(shortcut: &Tensor, branch: &Tensor, factors: Option<Vec<f32>>) -
     let (shortcut, branch) = (shortcut.contiguous()?, branch.contiguous()?);
     let sample = branch.elem_count() / n;
     let factor = move |i: usize| factors.as_ref().map_or(1.0, |factors| factors[i]);
-    let mut ys = vec![0f32; branch.elem_count()];
-    {
+    let ys = {
         let (s, b) = (read(OP, &shortcut)?, read(OP, &branch)?);
         let row = row_length(sample);
-        for_blocks(&mut ys, row, |first, block| {
+        make(b.len(), row, |first, block| {
             for (i, y) in block.chunks_exact_mut(row).enumerate() {
                 let at = (first + i) * row;
-                let (s, b, factor) = (&s[at % s.len()..], &b[at..], factor(at / sample));
-                for ((y, s), b) in y.iter_mut().zip(s).zip(b) {
-                    *y = s + factor * b;
-                }
+                vectorize(add_rows, (&s[at % s.len()..][..row], &b[at..][..row], factor(at / sample), y));
             }
-        });
-    }
+        })
+    };
     let shape = shortcut.shape().clone();
     record_one(OP, &[&shortcut, &branch], Output::new(ys, branch.shape()), move |grad| {
         let grad = grad.contiguous()?;
-        let g = read(OP, &grad)?;
-        let mut ds = g[..shape.elem_count()].to_vec();
-        for repeat in g.chunks_exact(shape.elem_count()).skip(1) {
-            for (d, g) in ds.iter_mut().zip(repeat) {
-                *d += g;
-            }
-        }
-        let mut db = g.to_vec();
-        for (i, row) in db.chunks_exact_mut(sample).enumerate() {
-            let factor = factor(i);
-            if factor != 1.0 {
-                row.iter_mut().for_each(|d| *d *= factor);
-            }
-        }
-        drop(g);
-        let ds = Tensor::from_vec(ds, &shape, grad.device())?;
-        let db = Tensor::from_vec(db, grad.shape(), grad.device())?;
+        let ds = if m == n { grad.clone() } else { sum_repeats(&grad, &shape)? };
+        let db = if (0..n).all(|i| factor(i) == 1.0) {
+            grad
+        } else {
+            let g = read(OP, &grad)?;
+            let row = row_length(sample);
+            let db = make(g.len(), row, |first, block| {
+                for (i, d) in block.chunks_exact_mut(row).enumerate() {
+                    let at = (first + i) * row;
+                    let factor = factor(at / sample);
+                    d.iter_mut().zip(&g[at..]).for_each(|(d, g)| *d = factor * g);
+                }
+            });
+            Tensor::from_vec(db, grad.shape(), grad.device())?
+        };
         Ok(vec![Some(ds), Some(db)])
     })
+}
+
+#[inline(always)]
+fn add_rows((s, b, factor, ys): (&[f32], &[f32], f32, &mut [f32])) {
+    for ((y, s), b) in ys.iter_mut().zip(s).zip(b) {
+        *y = s + factor * b;
+    }
+}
+
+/// The sum of the parts of `grad` that are as large as `shape`: the gradient of what was repeated.
+pub(crate) fn sum_repeats(grad: &Tensor, shape: &Shape) -> Result<Tensor> {
+    let g = read("sum of repeats", grad)?;
+    let size = shape.elem_count();
+    let sum = make(size, STRIP, |first, block| {
+        for repeat in g.chunks_exact(size) {
+            vectorize(add_to, (&repeat[first * STRIP..][..block.len()], block));
+        }
+    });
+    Tensor::from_vec(sum, shape, grad.device())
+}
+
+#[inline(always)]
+fn add_to((xs, sum): (&[f32], &mut [f32])) {
+    sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
 }
 
 /// The longest row of at most 4096 elements that divides a sample.

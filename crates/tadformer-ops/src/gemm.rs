@@ -1,6 +1,8 @@
 //! Matrix products on slices, by the `gemm` crate.
 
+use crate::rows::add_up;
 use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
 
 /// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -19,6 +21,18 @@ impl<'a> Matrix<'a> {
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
+    /// Rows and columns.
+    pub(crate) fn shape(self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// Rows `part · count` up to `count` of them, of a row-major matrix.
+    fn rows_of(self, part: usize, count: usize) -> Self {
+        debug_assert!(self.row_stride == self.cols && self.col_stride == 1);
+        let (first, last) = (part * count, ((part + 1) * count).min(self.rows));
+        Self { data: &self.data[first * self.cols..last * self.cols], rows: last - first, ..self }
+    }
+
     /// The transpose, without moving anything.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -35,14 +49,48 @@ impl<'a> Matrix<'a> {
 ///
 /// Each element is summed over the inner dimension in one order, whatever the number of threads.
 pub(crate) fn matmul(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
+    // Below this the threads cost more than they save.
+    let parallel = a.rows * a.cols * b.cols >= 1 << 20;
+    product(dst, accumulate, alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None });
+}
+
+/// [`matmul`] on the calling thread, for products within a task.
+pub(crate) fn matmul_serial(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
+    product(dst, accumulate, alpha, a, b, Parallelism::None);
+}
+
+/// `alpha · aᵀ b` for tall matrices: the gradient of a weight. The rows are cut into parts of fixed size that are summed in
+/// their order, because a product that is small outside and long inside keeps one thread busy only.
+pub(crate) fn matmul_tall(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let size = a.cols * b.cols;
+    let rows = a.rows.div_ceil(16).max(1024);
+    let parts = (0..a.rows.div_ceil(rows)).into_par_iter().map(|part| {
+        let mut product = vec![0f32; size];
+        matmul_serial(&mut product, false, alpha, a.rows_of(part, rows).t(), b.rows_of(part, rows));
+        product
+    });
+    if a.rows <= rows {
+        let mut product = vec![0f32; size];
+        matmul(&mut product, false, alpha, a.t(), b);
+        return product;
+    }
+    add_up(parts.collect(), size)
+}
+
+fn product(
+    dst: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: Parallelism,
+) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert_eq!(k, b.rows, "the inner dimensions of a product");
     assert_eq!(dst.len(), m * n, "the product of {m}×{k} and {k}×{n}");
     if dst.is_empty() {
         return;
     }
-    // Below this the threads cost more than they save.
-    let parallelism = if m * n * k < 1 << 20 { Parallelism::None } else { Parallelism::Rayon(0) };
     // SAFETY: `Matrix` holds slices of exactly rows × cols elements reachable by its strides, `dst` likewise, and the
     // borrow of `dst` is exclusive.
     unsafe {

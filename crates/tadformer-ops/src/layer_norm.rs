@@ -1,8 +1,8 @@
 //! LayerNorm over the last dimension, with a backward (candle's own gives no gradient, and no error).
 
 use crate::host::read;
-use crate::rows::{for_blocks, sum_blocks};
-use crate::simd::{lane_sum, vectorize};
+use crate::rows::{make, make_and_sum};
+use crate::simd::{lane_sum, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
@@ -57,26 +57,20 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         bail!("{OP}: input {:?}, weight {:?}, bias {:?} do not fit", xs.dims(), weight.dims(), bias.dims());
     }
     let xs = xs.contiguous()?;
-    let mut ys = vec![0f32; xs.elem_count()];
-    {
+    let ys = {
         let (x, w, b) = (read(OP, &xs)?, read(OP, weight)?, read(OP, bias)?);
-        for_blocks(&mut ys, c, |first, block| {
+        make(x.len(), c, |first, block| {
             let x = &x[first * c..first * c + block.len()];
             vectorize(forward_rows, (x, &w, &b, eps, block));
-        });
-    }
+        })
+    };
     let (kept, weight) = (xs.clone(), weight.clone());
     record_one(OP, &[&xs, &weight.clone(), bias], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
         let (x, w, g) = (read(OP, &kept)?, read(OP, &weight)?, read(OP, &grad)?);
-        let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, c, |first, block| {
+        let (dx, sums) = make_and_sum(x.len(), c, 2 * c, |first, block, sum| {
             let range = first * c..first * c + block.len();
-            vectorize(backward_rows, (&x[range.clone()], &w, &g[range], eps, block));
-        });
-        let sums = sum_blocks(x.len() / c, 2 * c, |first, last, sum| {
-            let range = first * c..last * c;
-            vectorize(parameter_rows, (&x[range.clone()], &g[range], c, eps, sum));
+            vectorize(backward_rows, (&x[range.clone()], &w, &g[range], eps, block, sum));
         });
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
         let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
@@ -88,14 +82,15 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
 #[inline(always)]
 fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = lane_sum(row.len(), |i| row[i]) / n;
-    let variance = lane_sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+    let mean = lane_sum(row, |x| x) / n;
+    let variance = lane_sum(row, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
 #[inline(always)]
 fn forward_rows((xs, weight, bias, eps, ys): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
     let c = weight.len();
+    let bias = &bias[..c];
     for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
         let (mean, rstd) = statistics(x, eps);
         for i in 0..c {
@@ -104,29 +99,26 @@ fn forward_rows((xs, weight, bias, eps, ys): (&[f32], &[f32], &[f32], f32, &mut 
     }
 }
 
-/// With `n = (x − mean) · rstd` and `h = g · weight`: `dx = rstd · (h − mean(h) − n · mean(h · n))`.
+/// With `n = (x − mean) · rstd` and `h = g · weight`: `dx = rstd · (h − mean(h) − n · mean(h · n))`; adds `g · n` to the
+/// first half of `sum` and `g` to the second.
 #[inline(always)]
-fn backward_rows((xs, weight, grads, eps, dxs): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
+fn backward_rows((xs, weight, grads, eps, dxs, sum): (&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32])) {
     let c = weight.len();
+    let (dweight, dbias) = sum.split_at_mut(c);
+    let dbias = &mut dbias[..c];
     for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
         let (mean, rstd) = statistics(x, eps);
-        let mean_h = lane_sum(c, |i| g[i] * weight[i]) / c as f32;
-        let mean_hn = lane_sum(c, |i| g[i] * weight[i] * (x[i] - mean)) * rstd / c as f32;
+        // First `dx` holds h, and n is computed again where it is needed: it costs less than storing it.
         for i in 0..c {
-            dx[i] = rstd * (g[i] * weight[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
-        }
-    }
-}
-
-/// Adds `g · n` to the first half of `sum` and `g` to the second.
-#[inline(always)]
-fn parameter_rows((xs, grads, c, eps, sum): (&[f32], &[f32], usize, f32, &mut [f32])) {
-    let (dweight, dbias) = sum.split_at_mut(c);
-    for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
-        let (mean, rstd) = statistics(x, eps);
-        for i in 0..c {
-            dweight[i] += g[i] * ((x[i] - mean) * rstd);
+            let normal = (x[i] - mean) * rstd;
+            dweight[i] += g[i] * normal;
             dbias[i] += g[i];
+            dx[i] = g[i] * weight[i];
+        }
+        let mean_h = lane_sum(dx, |h| h) / c as f32;
+        let mean_hn = lane_sum2(dx, x, |h, x| h * (x - mean)) * rstd / c as f32;
+        for i in 0..c {
+            dx[i] = rstd * (dx[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
         }
     }
 }

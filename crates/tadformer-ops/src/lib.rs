@@ -1,12 +1,15 @@
 //! Differentiable tensor operations that candle lacks, gets silently wrong, or does slowly.
 //!
 //! Everything here works on `f32` tensors in main memory, has a backward of its own, and gives the same bits for any number
-//! of threads and any vector width (matrix products excepted, which differ between processors).
+//! of threads. The widest vectors of the processor are chosen at run time ([`simd_level`]).
 //!
 //! | operation | from | to | kept for the backward |
 //! | --- | --- | --- | --- |
 //! | [`linear`] | `(…, in)`, `(out, in)` | `(…, out)` | input, weight |
 //! | [`FrozenLinear`] | `(…, in)` | `(…, out)` | nothing; no weight gradient exists |
+//! | [`low_rank_linear`] | `(…, in)` | `(…, out)` | input, codes |
+//! | [`low_rank_up`] | `(b, …, out)`, `(parts · b, …, r)` | `(parts · b, …, out)` | codes |
+//! | [`task_codes`] | frozen `(b, …, hidden)`, codes `(tasks · b, …, r)` | codes | inputs |
 //! | [`layer_norm`] | `(…, c)` | the same | input |
 //! | [`BatchNorm`] | `(…, c)` | the same | input, statistics |
 //! | [`gelu`], [`relu`] | any | the same | input |
@@ -49,6 +52,8 @@ mod layer_norm;
 mod batch_norm;
 mod activation;
 mod drop;
+mod low_rank;
+mod task_codes;
 mod windows;
 mod window_attention;
 mod task_condition;
@@ -63,7 +68,7 @@ pub mod testing;
 
 pub use activation::{gelu, relu};
 pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
-pub use drop::{drop_path_factors, dropout, residual};
+pub use drop::{DropoutMask, drop_path_factors, dropout, residual};
 pub use dynamic_conv::{dynamic_conv, window_mean};
 pub use filter_norm::filter_norm;
 pub use frozen_linear::FrozenLinear;
@@ -73,11 +78,13 @@ pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
 pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
+pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear, low_rank_up};
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level};
 pub use split::split;
 pub use tape::no_grad;
+pub use task_codes::task_codes;
 pub use task_condition::task_condition;
 pub use window_attention::{Attended, window_attention};
 pub use windows::Windows;

@@ -1,8 +1,8 @@
 //! `y = x Wᵀ + b`, all three trainable.
 
-use crate::gemm::{Matrix, matmul};
+use crate::gemm::{Matrix, matmul, matmul_tall};
 use crate::host::read;
-use crate::rows::{for_blocks, sum_blocks};
+use crate::rows::{make, sum_blocks};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
@@ -68,8 +68,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         let rows = g.len() / out_dim;
         let grad_xs = if wants_x { Some(input_gradient("linear", &grad, &kept_weight)?) } else { None };
         let grad_weight = if wants_weight {
-            let mut dw = vec![0f32; out_dim * in_dim];
-            matmul(&mut dw, false, 1.0, Matrix::new(&g, rows, out_dim).t(), Matrix::new(&x, rows, in_dim));
+            let dw = matmul_tall(1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&x, rows, in_dim));
             Some(Tensor::from_vec(dw, (out_dim, in_dim), grad.device())?)
         } else {
             None
@@ -109,19 +108,30 @@ pub(crate) fn product(
     bias: Option<&Tensor>,
 ) -> Result<Output> {
     let (out_dim, in_dim) = weight.dims2()?;
-    let (x, w) = (read(op, xs)?, read(op, weight)?);
-    let rows = xs.elem_count() / in_dim;
-    let mut ys = vec![0f32; rows * out_dim];
-    if let Some(bias) = bias {
-        let bias = read(op, bias)?;
-        for_blocks(&mut ys, out_dim, |_, block| {
-            block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(&bias));
-        });
-    }
-    matmul(&mut ys, bias.is_some(), 1.0, Matrix::new(&x, rows, in_dim), Matrix::new(&w, out_dim, in_dim).t());
+    let bias = bias.map(|bias| read(op, bias)).transpose()?;
+    let ys = affine(&read(op, xs)?, &read(op, weight)?, bias.as_deref(), (out_dim, in_dim));
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
     Ok(Output::new(ys, shape))
+}
+
+/// `x Wᵀ + b` of rows `x`.
+pub(crate) fn affine(
+    xs: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    (out_dim, in_dim): (usize, usize),
+) -> Vec<f32> {
+    let rows = xs.len() / in_dim;
+    let mut ys = match bias {
+        Some(bias) => make(rows * out_dim, out_dim, |_, block| {
+            block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(bias));
+        }),
+        None => vec![0f32; rows * out_dim],
+    };
+    let (x, w) = (Matrix::new(xs, rows, in_dim), Matrix::new(weight, out_dim, in_dim));
+    matmul(&mut ys, bias.is_some(), 1.0, x, w.t());
+    ys
 }
 
 /// `g W`: what reaches the input.

@@ -1,6 +1,7 @@
 //! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
 
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Numbers a task: enough to be worth waking a thread, and few enough for a core's cache.
 const BLOCK: usize = 1 << 14;
@@ -8,8 +9,57 @@ const BLOCK: usize = 1 << 14;
 /// Rows a task when rows are summed.
 const SUMMED: usize = 64;
 
+/// Into how many parts a sum over rows is cut, at most.
+const PARTS: usize = 32;
+
 /// Fewer numbers than this are worked through by the calling thread: waking others would cost more.
 const SERIAL: usize = 1 << 14;
+
+/// `len` numbers in rows of `row`, written by `kernel(first_row, rows)` for consecutive blocks of rows.
+///
+/// A block is zeroed by the thread that writes it, just before: cheaper than zeroing all of it in a pass of its own.
+pub(crate) fn make(len: usize, row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    let rows = (BLOCK / row.max(1)).max(1);
+    let write = |(i, block): (usize, &mut [MaybeUninit<f32>])| {
+        block.fill(MaybeUninit::new(0.0));
+        // SAFETY: every number of the block was just written.
+        kernel(i * rows, unsafe { &mut *(std::ptr::from_mut(block) as *mut [f32]) });
+    };
+    let space = &mut values.spare_capacity_mut()[..len];
+    if len <= SERIAL {
+        space.chunks_mut((rows * row).max(1)).enumerate().for_each(write);
+    } else {
+        space.par_chunks_mut(rows * row).enumerate().for_each(write);
+    }
+    // SAFETY: the blocks cover all of it.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// [`for_blocks`] that also sums over rows: `kernel(first_row, rows_of_dst, sum)` adds to a fresh sum of `width` zeros; the
+/// blocks' sums are added in their order.
+pub(crate) fn make_and_sum(
+    len: usize,
+    row: usize,
+    width: usize,
+    kernel: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut values = vec![0f32; len];
+    let rows = (len / row.max(1)).div_ceil(PARTS).max(SUMMED);
+    let part = |(i, block): (usize, &mut [f32])| {
+        let mut sum = vec![0f32; width];
+        kernel(i * rows, block, &mut sum);
+        sum
+    };
+    let size = (rows * row).max(1);
+    let parts: Vec<Vec<f32>> = if len <= SERIAL {
+        values.chunks_mut(size).enumerate().map(part).collect()
+    } else {
+        values.par_chunks_mut(size).enumerate().map(part).collect()
+    };
+    (values, add_up(parts, width))
+}
 
 /// Calls `kernel(first_row, rows_of_dst)` for consecutive blocks of rows of `dst`.
 pub(crate) fn for_blocks(dst: &mut [f32], row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
@@ -29,7 +79,7 @@ pub(crate) fn sum_blocks(
     kernel: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     // Few large blocks: each costs `width` floats.
-    let block = rows.div_ceil(32).max(SUMMED);
+    let block = rows.div_ceil(PARTS).max(SUMMED);
     let part = |i: usize| {
         let mut sum = vec![0f32; width];
         kernel(i * block, ((i + 1) * block).min(rows), &mut sum);
@@ -41,6 +91,11 @@ pub(crate) fn sum_blocks(
     } else {
         blocks.into_par_iter().map(part).collect()
     };
+    add_up(parts, width)
+}
+
+/// The sum of `parts`, in their order.
+pub(crate) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     let mut total = vec![0f32; width];
     for part in parts {
         for (total, part) in total.iter_mut().zip(part) {

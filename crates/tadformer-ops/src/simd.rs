@@ -101,19 +101,40 @@ unsafe fn avx2<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
 /// Partial sums kept side by side: as many as the widest level has lanes.
 pub(crate) const LANES: usize = 16;
 
-/// The sum of `f(i)` over `0..len` in an order fixed by `len`, whatever the level.
+/// The sum of `f(x)` over a slice, in an order fixed by its length, whatever the level.
 #[inline(always)]
-pub(crate) fn lane_sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn lane_sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let (whole, rest) = xs.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
-    let whole = len / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(start + lane);
+    for xs in whole {
+        for (sum, x) in lanes.iter_mut().zip(xs) {
+            *sum += f(*x);
         }
     }
-    for i in whole..len {
-        lanes[i - whole] += f(i);
+    for (sum, x) in lanes.iter_mut().zip(rest) {
+        *sum += f(*x);
     }
+    fold(lanes)
+}
+
+/// The sum of `f(x, y)` over two slices of one length, likewise.
+#[inline(always)]
+pub(crate) fn lane_sum2(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (xs, ys) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            lanes[i] += f(xs[i], ys[i]);
+        }
+    }
+    for ((sum, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *sum += f(*x, *y);
+    }
+    fold(lanes)
+}
+
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {

@@ -27,7 +27,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 
-use crate::rows::for_blocks;
+use crate::host::read;
+use crate::rows::{for_blocks, make};
 use crate::simd::vectorize;
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
@@ -104,9 +105,15 @@ impl Sum {
             None => self.total = Some(grad),
             Some(total) if self.own => total.inplace_op2(&grad.contiguous()?, &Accumulate)?,
             Some(total) => {
-                let sum = total.contiguous()?.copy()?;
-                sum.inplace_op2(&grad.contiguous()?, &Accumulate)?;
-                (self.total, self.own) = (Some(sum), true);
+                let (a, b) = (total.contiguous()?, grad.contiguous()?);
+                let sum = {
+                    let (a, b) = (read("sum of gradients", &a)?, read("sum of gradients", &b)?);
+                    make(a.len().min(b.len()), STRIP, |first, block| {
+                        let range = first * STRIP..first * STRIP + block.len();
+                        vectorize(sum_strip, (&a[range.clone()], &b[range], block));
+                    })
+                };
+                (self.total, self.own) = (Some(Tensor::from_vec(sum, a.shape(), a.device())?), true);
             }
         }
         Ok(())
@@ -140,6 +147,11 @@ impl InplaceOp2 for Accumulate {
 const STRIP: usize = 64;
 
 #[inline(always)]
+fn sum_strip((a, b, to): (&[f32], &[f32], &mut [f32])) {
+    to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
+}
+
+#[inline(always)]
 fn add_strip((from, to): (&[f32], &mut [f32])) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
@@ -171,6 +183,11 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether a function of `inputs` would be put on the tape.
+pub(crate) fn recording(inputs: &[&Tensor]) -> bool {
+    !GRADIENTS_OFF.get() && inputs.iter().any(|input| input.track_op())
+}
+
 /// Puts computed `outputs` on the tape as a function of `inputs`.
 ///
 /// When no variable leads to any input the outputs are plain tensors and `backward` is dropped at once.
@@ -191,7 +208,7 @@ pub(crate) fn record_all(
     outputs: Vec<Output>,
     backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
 ) -> Result<Vec<Tensor>> {
-    if GRADIENTS_OFF.get() || !inputs.iter().any(|input| input.track_op()) {
+    if !recording(inputs) {
         let plain = |Output { values, shape }| Tensor::from_vec(values, shape, &Device::Cpu);
         return outputs.into_iter().map(plain).collect();
     }

@@ -3,7 +3,7 @@
 use crate::elementary::normal_cdf_pdf;
 use crate::host::read;
 use crate::rows::for_blocks;
-use crate::simd::vectorize;
+use crate::simd::{lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 
@@ -110,7 +110,7 @@ fn score_rows(
                 (sizes.task_scores(scores, token, task), &grads[(task * sizes.tokens + token) * c..][..c]);
             for head in 0..sizes.heads {
                 let range = head * d..(head + 1) * d;
-                let product = crate::simd::lane_sum(d, |k| g[range.start + k] * x[range.start + k]);
+                let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
                 for j in 0..sizes.per_task() {
                     let s = s[j * sizes.heads + head];
                     let (cdf, pdf) = normal_cdf_pdf(s);

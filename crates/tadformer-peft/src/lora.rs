@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{Init, Mode, Params, dropout, linear};
+use tadformer_ops::{DropoutMask, Init, LowRankUpdate, Mode, Params, linear, low_rank_up};
 
 /// How large a low-rank update is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,15 +68,32 @@ impl LowRank {
         self.lora_a.dims()[0]
     }
 
-    /// `drop(x)`, `(…, in)`.
+    /// `A`, `(r, in)`.
+    pub fn lora_a(&self) -> &Tensor {
+        &self.lora_a
+    }
+
+    /// `B`, `(out, r)`.
+    pub fn lora_b(&self) -> &Tensor {
+        &self.lora_b
+    }
+
+    /// Factor `s` of the update.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// What dropout keeps of the update's input this time; everything outside training.
     ///
     /// # Errors
-    /// A tensor that is not `f32` on the CPU.
-    pub fn drop(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        match mode {
-            Mode::Train(rng) => dropout(xs, self.dropout, rng),
-            Mode::Eval => Ok(xs.clone()),
-        }
+    /// None in practice: the probability was checked at construction.
+    pub fn draw_mask(&self, mode: &mut Mode<'_>) -> Result<Option<DropoutMask>> {
+        DropoutMask::draw(self.dropout, mode)
+    }
+
+    /// The update as the kernels take it.
+    pub(crate) fn update(&self, mask: Option<DropoutMask>) -> LowRankUpdate<'_> {
+        LowRankUpdate { down: &self.lora_a, up: &self.lora_b, scale: self.scale, mask }
     }
 
     /// `A x`, `(…, in)` to `(…, r)`.
@@ -87,12 +104,12 @@ impl LowRank {
         linear(xs, &self.lora_a, None)
     }
 
-    /// `s · B z`, `(…, r)` to `(…, out)`.
+    /// `base + s · B z`, `(…, r)` to `(…, out)`; `base` is repeated for each part of `zs`.
     ///
     /// # Errors
-    /// A last dimension other than `r`.
-    pub fn up(&self, zs: &Tensor) -> Result<Tensor> {
-        linear(zs, &(&self.lora_b * self.scale)?, None)
+    /// Shapes that do not fit.
+    pub fn add_up(&self, base: &Tensor, zs: &Tensor) -> Result<Tensor> {
+        low_rank_up(base, zs, &self.lora_b, self.scale)
     }
 
     /// `s · B A`, `(out, in)`: what the update adds to the weight.

@@ -2,7 +2,7 @@
 
 use crate::{Filter, LoraConfig, TaModule, Trace, TsModule};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{FrozenLinear, Init, Linear, Mode, Params};
+use tadformer_ops::{FrozenLinear, Init, InputActivation, Linear, Mode, Params, gelu};
 
 /// What to put at a linear site when a model is built.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,12 +55,32 @@ impl Site {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Option<Trace>)> {
+        self.forward_after(InputActivation::Identity, xs, mode)
+    }
+
+    /// [`forward`](Self::forward) of the activated input.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub fn forward_after(
+        &self,
+        activation: InputActivation,
+        xs: &Tensor,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Option<Trace>)> {
+        if let Self::LowRank(module) = self {
+            return Ok((module.forward_after(activation, xs, mode)?, None));
+        }
+        let activated = match activation {
+            InputActivation::Identity => xs.clone(),
+            InputActivation::Gelu => gelu(xs)?,
+        };
         Ok(match self {
-            Self::Frozen(linear) => (linear.forward(xs)?, None),
-            Self::Trainable(linear) => (linear.forward(xs)?, None),
-            Self::LowRank(module) => (module.forward(xs, mode)?, None),
+            Self::Frozen(linear) => (linear.forward(&activated)?, None),
+            Self::Trainable(linear) => (linear.forward(&activated)?, None),
+            Self::LowRank(module) => (module.forward(&activated, mode)?, None),
             Self::TaskAdapting(module) => {
-                let (ys, trace) = module.forward(xs, mode)?;
+                let (ys, trace) = module.forward(&activated, mode)?;
                 (ys, Some(trace))
             }
         })

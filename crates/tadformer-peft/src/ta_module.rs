@@ -3,7 +3,7 @@
 use crate::{DynamicTaskFilter, LoraConfig, LowRank, TsModule};
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{FrozenLinear, Mode, Params, Windows, residual};
+use tadformer_ops::{FrozenLinear, Mode, Params, Windows, task_codes};
 
 /// What lies between `A` and `B` in a task's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,8 +57,11 @@ impl TaModule {
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Trace)> {
         let frozen = self.shared.linear().forward(xs)?;
-        let dropped = self.low_rank().drop(xs, mode)?;
-        let ys = self.shared.add_update(&frozen, &dropped)?;
+        let dropped = match self.low_rank().draw_mask(mode)? {
+            Some(mask) => mask.apply(xs)?,
+            None => xs.clone(),
+        };
+        let ys = self.low_rank().add_up(&frozen, &self.low_rank().down(&dropped)?)?;
         Ok((ys, Trace { frozen, dropped }))
     }
 
@@ -72,12 +75,47 @@ impl TaModule {
     /// # Errors
     /// Shapes that do not fit each other or `windows`.
     pub fn forward_tasks(&self, us: &Tensor, frozen: &Tensor, windows: &Windows) -> Result<Tensor> {
-        let zs = self.low_rank().down(us)?;
-        let zs = match &self.filter {
-            Some(filter) => filter.forward(&zs, windows)?,
-            None => zs,
-        };
-        residual(frozen, &self.low_rank().up(&zs)?, None)
+        self.from_codes(&self.codes(us, windows)?, frozen)
+    }
+
+    /// `DTF(A u_t)`, `(tasks · b, h, w, in)` to `(tasks · b, h, w, r)`: the first half of
+    /// [`forward_tasks`](Self::forward_tasks).
+    ///
+    /// # Errors
+    /// As [`forward_tasks`](Self::forward_tasks).
+    pub fn codes(&self, us: &Tensor, windows: &Windows) -> Result<Tensor> {
+        self.filter(self.low_rank().down(us)?, windows)
+    }
+
+    /// The second half of [`forward_tasks`](Self::forward_tasks): `f + s · B z_t`.
+    ///
+    /// # Errors
+    /// As [`forward_tasks`](Self::forward_tasks).
+    pub fn from_codes(&self, zs: &Tensor, frozen: &Tensor) -> Result<Tensor> {
+        self.low_rank().add_up(frozen, zs)
+    }
+
+    /// From the codes of this site through its output and a GELU to the codes of the `next` site, without the output:
+    /// `next.codes(GELU(self.from_codes(zs, frozen)))`.
+    ///
+    /// # Errors
+    /// As [`forward_tasks`](Self::forward_tasks).
+    pub fn codes_through_gelu(
+        &self,
+        zs: &Tensor,
+        frozen: &Tensor,
+        next: &Self,
+        windows: &Windows,
+    ) -> Result<Tensor> {
+        let (own, following) = (self.low_rank(), next.low_rank());
+        next.filter(task_codes(frozen, zs, own.lora_b(), own.scale(), following.lora_a())?, windows)
+    }
+
+    fn filter(&self, zs: Tensor, windows: &Windows) -> Result<Tensor> {
+        match &self.filter {
+            Some(filter) => filter.forward(&zs, windows),
+            None => Ok(zs),
+        }
     }
 
     fn low_rank(&self) -> &LowRank {

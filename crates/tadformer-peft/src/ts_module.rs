@@ -2,7 +2,7 @@
 
 use crate::{LoraConfig, LowRank};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{FrozenLinear, Mode, Params, residual};
+use tadformer_ops::{FrozenLinear, InputActivation, Mode, Params, low_rank_linear};
 
 /// `y = W x + b + s · B A drop(x)` with `W`, `b` frozen: TADFormer's TS-Module, one LoRA for every task.
 #[derive(Debug, Clone)]
@@ -36,13 +36,21 @@ impl TsModule {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let frozen = self.linear.forward(xs)?;
-        self.add_update(&frozen, &self.low_rank.drop(xs, mode)?)
+        self.forward_after(InputActivation::Identity, xs, mode)
     }
 
-    /// `frozen + s · B A x` for an input that dropout has already seen.
-    pub(crate) fn add_update(&self, frozen: &Tensor, dropped: &Tensor) -> Result<Tensor> {
-        residual(frozen, &self.low_rank.up(&self.low_rank.down(dropped)?)?, None)
+    /// [`forward`](Self::forward) of the activated input, which is not kept for the backward.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub fn forward_after(
+        &self,
+        activation: InputActivation,
+        xs: &Tensor,
+        mode: &mut Mode<'_>,
+    ) -> Result<Tensor> {
+        let mask = self.low_rank.draw_mask(mode)?;
+        low_rank_linear(xs, activation, &self.linear, &self.low_rank.update(mask))
     }
 
     /// The one frozen layer with the same outputs: `W + s · B A`.

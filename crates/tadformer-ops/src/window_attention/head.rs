@@ -2,7 +2,7 @@
 
 use super::pattern::Pattern;
 use crate::elementary::exp;
-use crate::simd::{LANES, lane_sum, mul_add};
+use crate::simd::{LANES, lane_sum, lane_sum2, mul_add};
 use crate::small_matmul::{PAD, Rows, TILE, padded, small_matmul};
 
 /// One thread's matrices for one head of one window. Rows are prompts, then tokens.
@@ -99,7 +99,7 @@ impl Scratch {
                     sums[i] += p[i];
                 }
             }
-            let share = 1.0 / lane_sum(LANES, |i| sums[i]);
+            let share = 1.0 / lane_sum(&sums, |x| x);
             p.iter_mut().for_each(|p| *p *= share);
         }
     }
@@ -121,7 +121,7 @@ impl Scratch {
         let vt = Rows { data: &self.vt, row: width };
         small_matmul::<FMA, false>((rows, dim, width), o, vt, (&mut self.s, width));
         for (dp, p) in self.s.chunks_exact_mut(width).zip(self.p.chunks_exact(width)).take(used) {
-            let mean = lane_sum(width, |j| p[j] * dp[j]);
+            let mean = lane_sum2(p, dp, |p, dp| p * dp);
             for j in 0..width {
                 dp[j] = p[j] * (dp[j] - mean);
             }
