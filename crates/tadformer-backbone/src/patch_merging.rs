@@ -1,8 +1,8 @@
 //! Halves the grid, doubles the channels.
 
 use crate::Tuning;
-use candle_core::{Result, Tensor, bail};
-use tadformer_ops::{Init, LayerNorm, Params, linear};
+use candle_core::{Result, Tensor};
+use tadformer_ops::{Init, LayerNorm, Params, linear, merge_patches};
 
 /// Each 2×2 neighbourhood becomes one token: concat, LayerNorm, linear `4c → 2c` without bias.
 ///
@@ -32,14 +32,6 @@ impl PatchMerging {
     /// # Errors
     /// A grid with an odd side.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (n, h, w, c) = xs.dims4()?;
-        if h % 2 != 0 || w % 2 != 0 {
-            bail!("patch merging: the grid {h}x{w} has an odd side");
-        }
-        let xs = xs
-            .reshape(&[n, h / 2, 2, w / 2, 2, c][..])? // (n, row, dy, col, dx, c)
-            .permute([0, 1, 3, 4, 2, 5])? // (n, row, col, dx, dy, c)
-            .reshape((n, h / 2, w / 2, 4 * c))?;
-        linear(&self.norm.forward(&xs)?, &self.reduction, None)
+        linear(&self.norm.forward(&merge_patches(xs)?)?, &self.reduction, None)
     }
 }

@@ -3,7 +3,7 @@
 use crate::elementary::normal_cdf_pdf;
 use crate::host::read;
 use crate::rows::make;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor};
 
@@ -18,8 +18,8 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     elementwise(
         "gelu",
         xs,
-        |x, y| vectorize(gelu_strip, (x, y)),
-        |x, g, d| vectorize(gelu_backward_strip, (x, g, d)),
+        |x, y| vectorize(GeluStrip(x, y)),
+        |x, g, d| vectorize(GeluBackwardStrip(x, g, d)),
     )
 }
 
@@ -31,8 +31,8 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
     elementwise(
         "relu",
         xs,
-        |x, y| vectorize(relu_strip, (x, y)),
-        |x, g, d| vectorize(relu_backward_strip, (x, g, d)),
+        |x, y| vectorize(ReluStrip(x, y)),
+        |x, g, d| vectorize(ReluBackwardStrip(x, g, d)),
     )
 }
 
@@ -60,33 +60,61 @@ fn elementwise(
 }
 
 /// `ys = GELU(xs)`.
-#[inline(always)]
-pub(crate) fn gelu_strip((xs, ys): (&[f32], &mut [f32])) {
-    for (y, &x) in ys.iter_mut().zip(xs) {
-        *y = x * normal_cdf_pdf(x).0;
+pub(crate) struct GeluStrip<'a>(pub(crate) &'a [f32], pub(crate) &'a mut [f32]);
+
+impl Kernel for GeluStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, ys) = self;
+        for (y, &x) in ys.iter_mut().zip(xs) {
+            *y = x * normal_cdf_pdf(x).0;
+        }
     }
 }
 
 /// `dxs = grads · GELU'(xs)`.
-#[inline(always)]
-pub(crate) fn gelu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
-    for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
-        let (cdf, pdf) = normal_cdf_pdf(x);
-        *dx = g * (cdf + x * pdf);
+pub(crate) struct GeluBackwardStrip<'a>(pub(crate) &'a [f32], pub(crate) &'a [f32], pub(crate) &'a mut [f32]);
+
+impl Kernel for GeluBackwardStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, grads, dxs) = self;
+        for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
+            let (cdf, pdf) = normal_cdf_pdf(x);
+            *dx = g * (cdf + x * pdf);
+        }
     }
 }
 
-#[inline(always)]
-fn relu_strip((xs, ys): (&[f32], &mut [f32])) {
-    for (y, &x) in ys.iter_mut().zip(xs) {
-        *y = x.max(0.0);
+struct ReluStrip<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for ReluStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, ys) = self;
+        for (y, &x) in ys.iter_mut().zip(xs) {
+            *y = x.max(0.0);
+        }
     }
 }
 
-#[inline(always)]
-fn relu_backward_strip((xs, grads, dxs): (&[f32], &[f32], &mut [f32])) {
-    for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
-        *dx = if x > 0.0 { g } else { 0.0 };
+struct ReluBackwardStrip<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+
+impl Kernel for ReluBackwardStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, grads, dxs) = self;
+        for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
+            *dx = if x > 0.0 { g } else { 0.0 };
+        }
     }
 }
 

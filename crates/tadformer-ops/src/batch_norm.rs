@@ -2,7 +2,7 @@
 
 use crate::host::read;
 use crate::rows::{for_blocks, sum_blocks};
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Mode, Params};
 use candle_core::{Device, Result, Tensor, Var, bail};
@@ -121,7 +121,7 @@ fn normalize<const RELU: bool>(
         let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         for_blocks(&mut ys, c, |first, block| {
             let x = &x[first * c..][..block.len()];
-            vectorize(forward_rows::<RELU>, (x, &mean, &scale, &b, block));
+            vectorize(ForwardRows::<RELU>(x, &mean, &scale, &b, block));
         });
     }
     let (kept, kept_weight, kept_bias) = (xs.clone(), weight.clone(), bias.clone());
@@ -133,7 +133,7 @@ fn normalize<const RELU: bool>(
         let rows = x.len() / c;
         let sums = sum_blocks(rows, 2 * c, |first, last, sum| {
             let range = first * c..last * c;
-            vectorize(parameter_rows::<RELU>, (&x[range.clone()], &g[range], &mean, &scale, &b, sum));
+            vectorize(ParameterRows::<RELU>(&x[range.clone()], &g[range], &mean, &scale, &b, sum));
         });
         let (dnormal, dbias) = sums.split_at(c);
         let dweight: Vec<f32> = dnormal.iter().zip(&rstd).map(|(sum, r)| sum * r).collect();
@@ -147,7 +147,7 @@ fn normalize<const RELU: bool>(
             for_blocks(&mut dx, c, |first, block| {
                 let range = first * c..first * c + block.len();
                 let (x, g) = (&x[range.clone()], &g[range]);
-                vectorize(backward_rows::<RELU>, (x, g, &mean, &scale, &b, &offset, &slope, block));
+                vectorize(BackwardRows::<RELU>(x, g, &mean, &scale, &b, &offset, &slope, block));
             });
             Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)
         } else {
@@ -158,15 +158,22 @@ fn normalize<const RELU: bool>(
     })
 }
 
-#[inline(always)]
-fn forward_rows<const RELU: bool>((xs, mean, scale, bias, ys): (&[f32], &[f32], &[f32], &[f32], &mut [f32])) {
-    let c = mean.len();
-    let (scale, bias) = (&scale[..c], &bias[..c]);
-    for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
-        for i in 0..c {
-            let value = (x[i] - mean[i]) * scale[i] + bias[i];
-            // A NaN is neither and stays.
-            y[i] = if RELU && value <= 0.0 { 0.0 } else { value };
+struct ForwardRows<'a, const RELU: bool>(&'a [f32], &'a [f32], &'a [f32], &'a [f32], &'a mut [f32]);
+
+impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, mean, scale, bias, ys) = self;
+        let c = mean.len();
+        let (scale, bias) = (&scale[..c], &bias[..c]);
+        for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
+            for i in 0..c {
+                let value = (x[i] - mean[i]) * scale[i] + bias[i];
+                // A NaN is neither and stays.
+                y[i] = if RELU && value <= 0.0 { 0.0 } else { value };
+            }
         }
     }
 }
@@ -178,44 +185,61 @@ fn pass<const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32
 }
 
 /// Adds `g · (x − mean)` to the first half of `sum` and `g` to the second.
-#[inline(always)]
-fn parameter_rows<const RELU: bool>(
-    (xs, grads, mean, scale, bias, sum): (&[f32], &[f32], &[f32], &[f32], &[f32], &mut [f32]),
-) {
-    let c = mean.len();
-    let (dnormal, dbias) = sum.split_at_mut(c);
-    let (scale, bias, dbias) = (&scale[..c], &bias[..c], &mut dbias[..c]);
-    for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
-        for i in 0..c {
-            let centred = x[i] - mean[i];
-            let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
-            dnormal[i] += g * centred;
-            dbias[i] += g;
+struct ParameterRows<'a, const RELU: bool>(
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a mut [f32],
+);
+
+impl<const RELU: bool> Kernel for ParameterRows<'_, RELU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, grads, mean, scale, bias, sum) = self;
+        let c = mean.len();
+        let (dnormal, dbias) = sum.split_at_mut(c);
+        let (scale, bias, dbias) = (&scale[..c], &bias[..c], &mut dbias[..c]);
+        for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
+            for i in 0..c {
+                let centred = x[i] - mean[i];
+                let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+                dnormal[i] += g * centred;
+                dbias[i] += g;
+            }
         }
     }
 }
 
 /// `dx = scale · (g − offset − slope · (x − mean))`.
-#[inline(always)]
-fn backward_rows<const RELU: bool>(
-    (xs, grads, mean, scale, bias, offset, slope, dxs): (
-        &[f32],
-        &[f32],
-        &[f32],
-        &[f32],
-        &[f32],
-        &[f32],
-        &[f32],
-        &mut [f32],
-    ),
-) {
-    let c = mean.len();
-    let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
-    for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
-        for i in 0..c {
-            let centred = x[i] - mean[i];
-            let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
-            dx[i] = scale[i] * (g - offset[i] - slope[i] * centred);
+struct BackwardRows<'a, const RELU: bool>(
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a [f32],
+    &'a mut [f32],
+);
+
+impl<const RELU: bool> Kernel for BackwardRows<'_, RELU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, grads, mean, scale, bias, offset, slope, dxs) = self;
+        let c = mean.len();
+        let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
+        for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
+            for i in 0..c {
+                let centred = x[i] - mean[i];
+                let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+                dx[i] = scale[i] * (g - offset[i] - slope[i] * centred);
+            }
         }
     }
 }
@@ -235,7 +259,7 @@ impl Moments {
             .par_chunks(BLOCK * c)
             .map(|block| {
                 let mut part = vec![0f32; 2 * c];
-                vectorize(block_moments, (block, &mut part));
+                vectorize(BlockMoments(block, &mut part));
                 (part, block.len() / c)
             })
             .collect();
@@ -258,23 +282,30 @@ impl Moments {
 }
 
 /// Writes the mean of each column to the first half of `part` (all zeros) and its squared deviations to the second.
-#[inline(always)]
-fn block_moments((block, part): (&[f32], &mut [f32])) {
-    let (mean, squares) = part.split_at_mut(part.len() / 2);
-    let c = mean.len();
-    let squares = &mut squares[..c];
-    for x in block.chunks_exact(c) {
-        for i in 0..c {
-            mean[i] += x[i];
+struct BlockMoments<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for BlockMoments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(block, part) = self;
+        let (mean, squares) = part.split_at_mut(part.len() / 2);
+        let c = mean.len();
+        let squares = &mut squares[..c];
+        for x in block.chunks_exact(c) {
+            for i in 0..c {
+                mean[i] += x[i];
+            }
         }
-    }
-    let rows = (block.len() / c) as f32;
-    for m in mean.iter_mut() {
-        *m /= rows;
-    }
-    for x in block.chunks_exact(c) {
-        for i in 0..c {
-            squares[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
+        let rows = (block.len() / c) as f32;
+        for m in mean.iter_mut() {
+            *m /= rows;
+        }
+        for x in block.chunks_exact(c) {
+            for i in 0..c {
+                squares[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::host::read;
 use crate::rng::{Mode, Rng, mix};
 use crate::rows::make;
-use crate::simd::{LANES, vectorize};
+use crate::simd::{Kernel, LANES, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Shape, Tensor, bail};
 
@@ -57,24 +57,31 @@ impl DropoutMask {
         Ok(make(x.len(), STRIP, |first, block| {
             let start = first * STRIP;
             block.copy_from_slice(&x[start..start + block.len()]);
-            vectorize(mask_strips, (self, start, block));
+            vectorize(MaskStrips(self, start, block));
         }))
     }
 }
 
 /// Masks the numbers at `start..`, a multiple of 64, of a tensor.
-#[inline(always)]
-pub(crate) fn mask_strips((mask, start, xs): (DropoutMask, usize, &mut [f32])) {
-    let DropoutMask { key, threshold, keep } = mask;
-    for (i, xs) in xs.chunks_mut(STRIP).enumerate() {
-        let first = ((start / STRIP + i) * LANES) as u64;
-        let mut bits = [0u64; LANES];
-        for (lane, bits) in bits.iter_mut().enumerate() {
-            *bits = mix(key.wrapping_add((first + lane as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-        }
-        for (quarter, xs) in xs.chunks_mut(LANES).enumerate() {
-            for (x, bits) in xs.iter_mut().zip(&bits) {
-                *x = if (bits >> (16 * quarter)) & 0xffff < threshold { 0.0 } else { *x * keep };
+pub(crate) struct MaskStrips<'a>(pub(crate) DropoutMask, pub(crate) usize, pub(crate) &'a mut [f32]);
+
+impl Kernel for MaskStrips<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(mask, start, xs) = self;
+        let DropoutMask { key, threshold, keep } = mask;
+        for (i, xs) in xs.chunks_mut(STRIP).enumerate() {
+            let first = ((start / STRIP + i) * LANES) as u64;
+            let mut bits = [0u64; LANES];
+            for (lane, bits) in bits.iter_mut().enumerate() {
+                *bits = mix(key.wrapping_add((first + lane as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+            }
+            for (quarter, xs) in xs.chunks_mut(LANES).enumerate() {
+                for (x, bits) in xs.iter_mut().zip(&bits) {
+                    *x = if (bits >> (16 * quarter)) & 0xffff < threshold { 0.0 } else { *x * keep };
+                }
             }
         }
     }
@@ -132,7 +139,7 @@ pub fn residual(shortcut: &Tensor, branch: &Tensor, factors: Option<Vec<f32>>) -
         make(b.len(), row, |first, block| {
             for (i, y) in block.chunks_exact_mut(row).enumerate() {
                 let at = (first + i) * row;
-                vectorize(add_rows, (&s[at % s.len()..][..row], &b[at..][..row], factor(at / sample), y));
+                vectorize(AddRows(&s[at % s.len()..][..row], &b[at..][..row], factor(at / sample), y));
             }
         })
     };
@@ -158,10 +165,17 @@ pub fn residual(shortcut: &Tensor, branch: &Tensor, factors: Option<Vec<f32>>) -
     })
 }
 
-#[inline(always)]
-fn add_rows((s, b, factor, ys): (&[f32], &[f32], f32, &mut [f32])) {
-    for ((y, s), b) in ys.iter_mut().zip(s).zip(b) {
-        *y = s + factor * b;
+struct AddRows<'a>(&'a [f32], &'a [f32], f32, &'a mut [f32]);
+
+impl Kernel for AddRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(s, b, factor, ys) = self;
+        for ((y, s), b) in ys.iter_mut().zip(s).zip(b) {
+            *y = s + factor * b;
+        }
     }
 }
 
@@ -171,15 +185,22 @@ pub(crate) fn sum_repeats(grad: &Tensor, shape: &Shape) -> Result<Tensor> {
     let size = shape.elem_count();
     let sum = make(size, STRIP, |first, block| {
         for repeat in g.chunks_exact(size) {
-            vectorize(add_to, (&repeat[first * STRIP..][..block.len()], block));
+            vectorize(AddTo(&repeat[first * STRIP..][..block.len()], block));
         }
     });
     Tensor::from_vec(sum, shape, grad.device())
 }
 
-#[inline(always)]
-fn add_to((xs, sum): (&[f32], &mut [f32])) {
-    sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
+struct AddTo<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, sum) = self;
+        sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 /// The longest row of at most 4096 elements that divides a sample.

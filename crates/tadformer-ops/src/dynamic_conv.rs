@@ -2,7 +2,7 @@
 
 use crate::Windows;
 use crate::host::read;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, LANES, mul_add, vectorize};
 use crate::tape::{Output, record_one};
 use crate::windows::Place;
 use candle_core::{Result, Tensor, bail};
@@ -27,7 +27,7 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
         per_sample(&mut ys, n, |sample, ys| {
             let x = grid.sample(&x, sample);
             for (places, y) in grid.windows.iter().zip(ys.chunks_exact_mut(c)) {
-                vectorize(mean_of, (places, x, y));
+                vectorize(MeanOf(places, x, y));
             }
         });
     }
@@ -76,7 +76,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
             for (i, places) in grid.windows.iter().enumerate() {
                 let (x, f) = (grid.sample(&x, sample), grid.filter(&f, sample, i, k));
                 by_tap(f, k * k, &mut taps);
-                vectorize(convolve, (&grid, places, &taps, k, x, ys));
+                vectorize(Convolve(&grid, places, &taps[..], k, x, &mut *ys));
             }
         });
     }
@@ -91,7 +91,8 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
                 // The adjoint of a convolution is the convolution with the filter turned by half a circle.
                 by_tap(grid.filter(&f, sample, i, k), k * k, &mut taps);
                 turn(&mut taps, c);
-                vectorize(convolve, (&grid, places, &taps, k, grid.sample(&g, sample), dx));
+                let g = grid.sample(&g, sample);
+                vectorize(Convolve(&grid, places, &taps[..], k, g, &mut *dx));
             }
         });
         let mut df = vec![0f32; f.len()];
@@ -100,7 +101,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
             for (places, df) in grid.windows.iter().zip(df.chunks_exact_mut(c * k * k)) {
                 taps.fill(0.0);
                 let (x, g) = (grid.sample(&x, sample), grid.sample(&g, sample));
-                vectorize(correlate, (&grid, places, k, x, g, &mut taps));
+                vectorize(Correlate(&grid, places, k, x, g, &mut taps[..]));
                 for (tap, values) in taps.chunks_exact(c).enumerate() {
                     for (channel, value) in values.iter().enumerate() {
                         df[channel * k * k + tap] = *value;
@@ -176,20 +177,20 @@ impl Grid {
         &filters[(sample * self.windows.len() + window) * size..][..size]
     }
 
-    /// The token that tap `(dy, dx)` of a filter centred on `place` falls on.
+    /// The taps of a `k × k` filter centred on `place` that fall on tokens of the window, each with its token.
     #[inline(always)]
-    fn neighbour(
-        &self,
-        window: &Window,
-        place: &Place,
-        (dy, dx): (usize, usize),
-        half: usize,
-    ) -> Option<usize> {
-        let (row, col) = ((place.row + dy).checked_sub(half)?, (place.col + dx).checked_sub(half)?);
-        if row >= self.window.0 || col >= self.window.1 {
-            return None;
+    fn neighbours(&self, window: &Window, place: &Place, k: usize, pairs: &mut Vec<(usize, usize)>) {
+        let (rows, cols) = self.window;
+        let half = k / 2;
+        pairs.clear();
+        for dy in half.saturating_sub(place.row)..k.min(rows + half - place.row) {
+            let row = (place.row + dy - half) * cols;
+            for dx in half.saturating_sub(place.col)..k.min(cols + half - place.col) {
+                if let Some(token) = window.tokens[row + place.col + dx - half] {
+                    pairs.push((dy * k + dx, token));
+                }
+            }
         }
-        window.tokens[row * self.window.1 + col]
     }
 }
 
@@ -219,50 +220,82 @@ fn turn(taps: &mut [f32], c: usize) {
     }
 }
 
-#[inline(always)]
-fn mean_of((places, xs, mean): (&[Place], &[f32], &mut [f32])) {
-    let c = mean.len();
-    for place in places {
-        for (sum, x) in mean.iter_mut().zip(&xs[place.token * c..][..c]) {
-            *sum += x;
+struct MeanOf<'a>(&'a [Place], &'a [f32], &'a mut [f32]);
+
+impl Kernel for MeanOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(places, xs, mean) = self;
+        let c = mean.len();
+        for place in places {
+            for (sum, x) in mean.iter_mut().zip(&xs[place.token * c..][..c]) {
+                *sum += x;
+            }
         }
+        let share = 1.0 / places.len() as f32;
+        mean.iter_mut().for_each(|sum| *sum *= share);
     }
-    let share = 1.0 / places.len() as f32;
-    mean.iter_mut().for_each(|sum| *sum *= share);
 }
 
-/// `y[p] += Σ_taps f[tap] x[p + tap]`, channel by channel.
-#[inline(always)]
-fn convolve((grid, window, taps, k, xs, ys): (&Grid, &Window, &[f32], usize, &[f32], &mut [f32])) {
-    let c = grid.channels;
-    for place in window {
-        let y = &mut ys[place.token * c..][..c];
-        for dy in 0..k {
-            for dx in 0..k {
-                if let Some(token) = grid.neighbour(window, place, (dy, dx), k / 2) {
-                    let (f, x) = (&taps[(dy * k + dx) * c..][..c], &xs[token * c..][..c]);
-                    for i in 0..c {
-                        y[i] += f[i] * x[i];
+/// `y[p] = Σ_taps f[tap] x[p + tap]`, channel by channel.
+struct Convolve<'a>(&'a Grid, &'a Window, &'a [f32], usize, &'a [f32], &'a mut [f32]);
+
+impl Kernel for Convolve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(grid, window, taps, k, xs, ys) = self;
+        let c = grid.channels;
+        let mut pairs = Vec::with_capacity(k * k);
+        for place in window {
+            grid.neighbours(window, place, k, &mut pairs);
+            let y = &mut ys[place.token * c..][..c];
+            let (whole, rest) = y.as_chunks_mut::<LANES>();
+            let done = whole.len() * LANES;
+            for (chunk, y) in whole.iter_mut().enumerate() {
+                let mut sums = [0f32; LANES];
+                for (tap, token) in &pairs {
+                    let f: &[f32; LANES] =
+                        taps[tap * c + chunk * LANES..].first_chunk().expect("a chunk of a row");
+                    let x: &[f32; LANES] =
+                        xs[token * c + chunk * LANES..].first_chunk().expect("a chunk of a row");
+                    for i in 0..LANES {
+                        sums[i] = mul_add::<FMA>(f[i], x[i], sums[i]);
                     }
                 }
+                *y = sums;
+            }
+            for (i, y) in rest.iter_mut().enumerate() {
+                *y = pairs
+                    .iter()
+                    .map(|(tap, token)| taps[tap * c + done + i] * xs[token * c + done + i])
+                    .sum();
             }
         }
     }
 }
 
 /// `f[tap] += Σ_p g[p] x[p + tap]`, channel by channel.
-#[inline(always)]
-fn correlate((grid, window, k, xs, grads, taps): (&Grid, &Window, usize, &[f32], &[f32], &mut [f32])) {
-    let c = grid.channels;
-    for place in window {
-        let g = &grads[place.token * c..][..c];
-        for dy in 0..k {
-            for dx in 0..k {
-                if let Some(token) = grid.neighbour(window, place, (dy, dx), k / 2) {
-                    let (f, x) = (&mut taps[(dy * k + dx) * c..][..c], &xs[token * c..][..c]);
-                    for i in 0..c {
-                        f[i] += g[i] * x[i];
-                    }
+struct Correlate<'a>(&'a Grid, &'a Window, usize, &'a [f32], &'a [f32], &'a mut [f32]);
+
+impl Kernel for Correlate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(grid, window, k, xs, grads, taps) = self;
+        let c = grid.channels;
+        let mut pairs = Vec::with_capacity(k * k);
+        for place in window {
+            grid.neighbours(window, place, k, &mut pairs);
+            let g = &grads[place.token * c..][..c];
+            for (tap, token) in &pairs {
+                let (f, x) = (&mut taps[tap * c..][..c], &xs[token * c..][..c]);
+                for ((f, g), x) in f.iter_mut().zip(g).zip(x) {
+                    *f = mul_add::<FMA>(*g, *x, *f);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::host::read;
 use crate::rows::{make, make_and_sum};
-use crate::simd::{lane_sum, lane_sum2, vectorize};
+use crate::simd::{Kernel, lane_sum, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
@@ -61,7 +61,7 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         let (x, w, b) = (read(OP, &xs)?, read(OP, weight)?, read(OP, bias)?);
         make(x.len(), c, |first, block| {
             let x = &x[first * c..first * c + block.len()];
-            vectorize(forward_rows, (x, &w, &b, eps, block));
+            vectorize(ForwardRows(x, &w, &b, eps, block));
         })
     };
     let (kept, weight) = (xs.clone(), weight.clone());
@@ -70,7 +70,7 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         let (x, w, g) = (read(OP, &kept)?, read(OP, &weight)?, read(OP, &grad)?);
         let (dx, sums) = make_and_sum(x.len(), c, 2 * c, |first, block, sum| {
             let range = first * c..first * c + block.len();
-            vectorize(backward_rows, (&x[range.clone()], &w, &g[range], eps, block, sum));
+            vectorize(BackwardRows(&x[range.clone()], &w, &g[range], eps, block, sum));
         });
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
         let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
@@ -87,38 +87,52 @@ fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-#[inline(always)]
-fn forward_rows((xs, weight, bias, eps, ys): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
-    let c = weight.len();
-    let bias = &bias[..c];
-    for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
-        let (mean, rstd) = statistics(x, eps);
-        for i in 0..c {
-            y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+struct ForwardRows<'a>(&'a [f32], &'a [f32], &'a [f32], f32, &'a mut [f32]);
+
+impl Kernel for ForwardRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, weight, bias, eps, ys) = self;
+        let c = weight.len();
+        let bias = &bias[..c];
+        for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
+            let (mean, rstd) = statistics(x, eps);
+            for i in 0..c {
+                y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+            }
         }
     }
 }
 
 /// With `n = (x − mean) · rstd` and `h = g · weight`: `dx = rstd · (h − mean(h) − n · mean(h · n))`; adds `g · n` to the
 /// first half of `sum` and `g` to the second.
-#[inline(always)]
-fn backward_rows((xs, weight, grads, eps, dxs, sum): (&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32])) {
-    let c = weight.len();
-    let (dweight, dbias) = sum.split_at_mut(c);
-    let dbias = &mut dbias[..c];
-    for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
-        let (mean, rstd) = statistics(x, eps);
-        // First `dx` holds h, and n is computed again where it is needed: it costs less than storing it.
-        for i in 0..c {
-            let normal = (x[i] - mean) * rstd;
-            dweight[i] += g[i] * normal;
-            dbias[i] += g[i];
-            dx[i] = g[i] * weight[i];
-        }
-        let mean_h = lane_sum(dx, |h| h) / c as f32;
-        let mean_hn = lane_sum2(dx, x, |h, x| h * (x - mean)) * rstd / c as f32;
-        for i in 0..c {
-            dx[i] = rstd * (dx[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
+struct BackwardRows<'a>(&'a [f32], &'a [f32], &'a [f32], f32, &'a mut [f32], &'a mut [f32]);
+
+impl Kernel for BackwardRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, weight, grads, eps, dxs, sum) = self;
+        let c = weight.len();
+        let (dweight, dbias) = sum.split_at_mut(c);
+        let dbias = &mut dbias[..c];
+        for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
+            let (mean, rstd) = statistics(x, eps);
+            // First `dx` holds h, and n is computed again where it is needed: it costs less than storing it.
+            for i in 0..c {
+                let normal = (x[i] - mean) * rstd;
+                dweight[i] += g[i] * normal;
+                dbias[i] += g[i];
+                dx[i] = g[i] * weight[i];
+            }
+            let mean_h = lane_sum(dx, |h| h) / c as f32;
+            let mean_hn = lane_sum2(dx, x, |h, x| h * (x - mean)) * rstd / c as f32;
+            for i in 0..c {
+                dx[i] = rstd * (dx[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
+            }
         }
     }
 }

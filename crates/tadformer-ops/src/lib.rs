@@ -19,6 +19,7 @@
 //! | [`task_condition`] | scores, context | `(tasks · b, h, w, c)` | inputs |
 //! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | inputs |
 //! | [`filter_norm`] | `(n, c · taps)` | the same | input |
+//! | [`merge_patches`] | `(n, h, w, c)` | `(n, h/2, w/2, 4c)` | nothing |
 //! | [`split`] | `(parts · n, …)` | equal parts | nothing |
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
 //! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
@@ -61,6 +62,7 @@ mod filter_norm;
 mod dynamic_conv;
 mod gate;
 mod split;
+mod merge_patches;
 mod interpolate;
 mod losses;
 #[cfg(any(test, feature = "testing"))]
@@ -79,6 +81,7 @@ pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
 pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
 pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear, low_rank_up};
+pub use merge_patches::merge_patches;
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level};

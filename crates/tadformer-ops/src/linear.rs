@@ -3,7 +3,7 @@
 use crate::gemm::{Matrix, matmul, matmul_tall};
 use crate::host::read;
 use crate::rows::{make, sum_blocks};
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
@@ -149,15 +149,22 @@ pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -
 /// Sums of the columns of a row-major matrix.
 pub(crate) fn column_sums(matrix: &[f32], cols: usize) -> Vec<f32> {
     sum_blocks(matrix.len() / cols, cols, |first, last, sum| {
-        vectorize(add_rows, (&matrix[first * cols..last * cols], sum));
+        vectorize(AddRows(&matrix[first * cols..last * cols], sum));
     })
 }
 
-#[inline(always)]
-fn add_rows((rows, sum): (&[f32], &mut [f32])) {
-    for row in rows.chunks_exact(sum.len()) {
-        for (sum, x) in sum.iter_mut().zip(row) {
-            *sum += x;
+struct AddRows<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for AddRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(rows, sum) = self;
+        for row in rows.chunks_exact(sum.len()) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum += x;
+            }
         }
     }
 }

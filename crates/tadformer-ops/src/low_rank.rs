@@ -1,14 +1,14 @@
 //! The products of a low-rank update, each in one pass over what it reads.
 
-use crate::activation::{gelu_backward_strip, gelu_strip};
-use crate::drop::{DropoutMask, mask_strips, sum_repeats};
+use crate::FrozenLinear;
+use crate::activation::{GeluBackwardStrip, GeluStrip};
+use crate::drop::{DropoutMask, MaskStrips, sum_repeats};
 use crate::gemm::{Matrix, matmul, matmul_serial, matmul_tall};
 use crate::host::read;
 use crate::linear::affine;
 use crate::rows::{add_up, make};
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one, recording};
-use crate::FrozenLinear;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -193,7 +193,7 @@ pub(crate) fn tile_rows(width: usize) -> usize {
 fn activate(xs: &[f32]) -> Vec<f32> {
     const STRIP: usize = 64;
     make(xs.len(), STRIP, |first, block| {
-        vectorize(gelu_strip, (&xs[first * STRIP..][..block.len()], block));
+        vectorize(GeluStrip(&xs[first * STRIP..][..block.len()], block));
     })
 }
 
@@ -218,7 +218,7 @@ fn copy_masked(to: &mut Vec<f32>, xs: &[f32], start: usize, len: usize, mask: Op
     to.clear();
     to.extend_from_slice(&xs[start..start + len]);
     if let Some(mask) = mask {
-        vectorize(mask_strips, (mask, start, to));
+        vectorize(MaskStrips(mask, start, to));
     }
 }
 
@@ -249,10 +249,10 @@ fn backward_input(
                 let dcodes = Matrix::new(&dcodes[i * tile * rank..][..rows * rank], rows, rank);
                 if gelu {
                     through.resize(len, 0.0);
-                    vectorize(gelu_strip, (&xs[start..start + len], through));
+                    vectorize(GeluStrip(&xs[start..start + len], through));
                     copy_masked(input, through, 0, len, None);
                     if let Some(mask) = mask {
-                        vectorize(mask_strips, (mask, start, input));
+                        vectorize(MaskStrips(mask, start, input));
                     }
                 } else {
                     copy_masked(input, xs, start, len, mask);
@@ -263,11 +263,11 @@ fn backward_input(
                     through.resize(len, 0.0);
                     matmul_serial(through, false, 1.0, dcodes, a);
                     if let Some(mask) = mask {
-                        vectorize(mask_strips, (mask, start, through));
+                        vectorize(MaskStrips(mask, start, through));
                     }
-                    vectorize(add_to, (through, dx));
+                    vectorize(AddTo(through, dx));
                     if gelu {
-                        vectorize(gelu_backward_strip, (&xs[start..start + len], dx, through));
+                        vectorize(GeluBackwardStrip(&xs[start..start + len], dx, through));
                         dx.copy_from_slice(through);
                     }
                 }
@@ -278,9 +278,16 @@ fn backward_input(
     (dx, add_up(parts, rank * in_dim))
 }
 
-#[inline(always)]
-fn add_to((xs, sum): (&[f32], &mut [f32])) {
-    sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
+struct AddTo<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, sum) = self;
+        sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The widest vector instructions the processor has, chosen once at run time.
 //!
-//! Kernels are plain loops over slices, marked `#[inline(always)]` and called through [`vectorize`]: they are compiled
-//! once for each level and the compiler turns their loops into that level's vectors. Kernels that are bound by arithmetic
-//! ask for fused multiply-add with [`mul_add`] and go through [`vectorize_fused`]; the levels then differ in the last bits.
+//! A [`Kernel`] is a plain loop over slices that is compiled once for each level; the compiler turns it into that level's
+//! vectors. Kernels that are bound by arithmetic use [`mul_add`]; the levels then differ in the last bits.
 
 use std::sync::OnceLock;
 
@@ -52,35 +51,35 @@ fn detect() -> SimdLevel {
     SimdLevel::Baseline
 }
 
-/// Runs `kernel(args)` compiled for the level in use.
+/// A loop over slices, compiled for every level.
 ///
-/// The kernel is a function marked `#[inline(always)]` that takes one tuple: only a function by name is sure to be
-/// inlined into the code of every level. A closure is not, and would run as plain baseline code.
+/// A kernel is a struct of its arguments and not a function, because its `run` must be inlined into the code of each
+/// level: what is merely called there, even through `FnOnce`, is plain baseline code.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+
+    /// The loop, marked `#[inline(always)]`. `FMA` says whether the level has fused multiply-add.
+    fn run<const FMA: bool>(self) -> Self::Output;
+}
+
+/// Runs `kernel` as compiled for the level in use.
 #[inline(always)]
-pub(crate) fn vectorize<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
+pub(crate) fn vectorize<K: Kernel>(kernel: K) -> K::Output {
     match simd_level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level is in use only if the processor has its instructions.
-        SimdLevel::Avx512 => unsafe { avx512(kernel, args) },
+        SimdLevel::Avx512 => unsafe { avx512(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        SimdLevel::Avx2 => unsafe { avx2(kernel, args) },
-        _ => kernel(args),
+        SimdLevel::Avx2 => unsafe { avx2(kernel) },
+        // Every aarch64 processor has fused multiply-add.
+        _ if cfg!(target_arch = "aarch64") => kernel.run::<true>(),
+        _ => kernel.run::<false>(),
     }
 }
 
-/// [`vectorize`] for a kernel in two versions: `fused` where the level has fused multiply-add, `plain` elsewhere.
-#[inline(always)]
-pub(crate) fn vectorize_fused<A, R>(fused: impl FnOnce(A) -> R, plain: impl FnOnce(A) -> R, args: A) -> R {
-    if simd_level() == SimdLevel::Baseline && cfg!(not(target_arch = "aarch64")) {
-        plain(args)
-    } else {
-        vectorize(fused, args)
-    }
-}
-
-/// `a · b + c`, with `FMA` rounded once. Without the instruction that would be a call into the C library, so a kernel is
-/// compiled both ways.
+/// `a · b + c`, with `FMA` rounded once; without the instruction that would be a call into the C library.
 #[inline(always)]
 pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
@@ -88,14 +87,14 @@ pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-unsafe fn avx512<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
-    kernel(args)
+fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<true>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<A, R>(kernel: impl FnOnce(A) -> R, args: A) -> R {
-    kernel(args)
+fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<true>()
 }
 
 /// Partial sums kept side by side: as many as the widest level has lanes.

@@ -29,7 +29,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 
 use crate::host::read;
 use crate::rows::{for_blocks, make};
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
 pub(crate) struct Output {
@@ -110,7 +110,7 @@ impl Sum {
                     let (a, b) = (read("sum of gradients", &a)?, read("sum of gradients", &b)?);
                     make(a.len().min(b.len()), STRIP, |first, block| {
                         let range = first * STRIP..first * STRIP + block.len();
-                        vectorize(sum_strip, (&a[range.clone()], &b[range], block));
+                        vectorize(SumStrip(&a[range.clone()], &b[range], block));
                     })
                 };
                 (self.total, self.own) = (Some(Tensor::from_vec(sum, a.shape(), a.device())?), true);
@@ -135,7 +135,7 @@ impl InplaceOp2 for Accumulate {
             {
                 let (a, b) = (&mut a[a0..a1], &b[b0..b1]);
                 for_blocks(a, STRIP, |first, block| {
-                    vectorize(add_strip, (&b[first * STRIP..][..block.len()], block));
+                    vectorize(AddStrip(&b[first * STRIP..][..block.len()], block));
                 });
                 Ok(())
             }
@@ -146,14 +146,28 @@ impl InplaceOp2 for Accumulate {
 
 const STRIP: usize = 64;
 
-#[inline(always)]
-fn sum_strip((a, b, to): (&[f32], &[f32], &mut [f32])) {
-    to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
+struct SumStrip<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+
+impl Kernel for SumStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(a, b, to) = self;
+        to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
+    }
 }
 
-#[inline(always)]
-fn add_strip((from, to): (&[f32], &mut [f32])) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+struct AddStrip<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for AddStrip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(from, to) = self;
+        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+    }
 }
 
 thread_local! {

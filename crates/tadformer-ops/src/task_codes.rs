@@ -1,6 +1,6 @@
 //! The tasks' way through the first half of an MLP, without ever storing what lies inside it.
 
-use crate::activation::{gelu_backward_strip, gelu_strip};
+use crate::activation::{GeluBackwardStrip, GeluStrip};
 use crate::gemm::{Matrix, matmul_serial};
 use crate::host::read;
 use crate::low_rank::tile_rows;
@@ -105,7 +105,7 @@ impl Problem {
                     let codes = &codes[(task * self.rows + first) * self.rank..][..rows * self.rank];
                     self.hidden_layer(frozen, codes, up, hidden);
                     activated.resize(hidden.len(), 0.0);
-                    vectorize(gelu_strip, (hidden, activated));
+                    vectorize(GeluStrip(hidden, activated));
                     let down = Matrix::new(down, self.next_rank, self.hidden);
                     matmul_serial(next, false, 1.0, Matrix::new(activated, rows, self.hidden), down.t());
                 },
@@ -139,13 +139,13 @@ impl Problem {
                     let g = Matrix::new(&grads[at * next_rank..][..rows * next_rank], rows, next_rank);
                     self.hidden_layer(frozen, codes, up, hidden);
                     activated.resize(hidden.len(), 0.0);
-                    vectorize(gelu_strip, (hidden, activated));
+                    vectorize(GeluStrip(hidden, activated));
                     let h = Matrix::new(activated, rows, width);
                     matmul_serial(&mut ddown, true, 1.0, g.t(), h);
                     // What was the activation becomes its gradient.
                     matmul_serial(activated, false, 1.0, g, Matrix::new(down, next_rank, width));
                     dhidden.resize(hidden.len(), 0.0);
-                    vectorize(gelu_backward_strip, (hidden, activated, dhidden));
+                    vectorize(GeluBackwardStrip(hidden, activated, dhidden));
                     let d = Matrix::new(dhidden, rows, width);
                     matmul_serial(&mut dup, true, self.scale, d.t(), Matrix::new(codes, rows, rank));
                     dcodes.resize(rows * rank, 0.0);

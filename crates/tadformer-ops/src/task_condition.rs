@@ -3,7 +3,7 @@
 use crate::elementary::normal_cdf_pdf;
 use crate::host::read;
 use crate::rows::for_blocks;
-use crate::simd::{lane_sum2, vectorize};
+use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 
@@ -33,7 +33,7 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
     let mut ys = vec![0f32; tasks * tokens * c];
     {
         let (s, x) = (read(OP, &scores)?, read(OP, &context)?);
-        for_blocks(&mut ys, c, |first, block| vectorize(forward_rows, (shape, &s, &x, first, block)));
+        for_blocks(&mut ys, c, |first, block| vectorize(ForwardRows(shape, &s, &x, first, block)));
     }
     let (kept_scores, kept_context) = (scores.clone(), context.clone());
     record_one(OP, &[&scores, &context], Output::new(ys, (tasks * b, h, w, c)), move |grad| {
@@ -41,10 +41,10 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
         let (s, x, g) = (read(OP, &kept_scores)?, read(OP, &kept_context)?, read(OP, &grad)?);
         let mut ds = vec![0f32; s.len()];
         for_blocks(&mut ds, prompts * heads, |first, block| {
-            vectorize(score_rows, (shape, &s, &x, &g, first, block));
+            vectorize(ScoreRows(shape, &s, &x, &g, first, block));
         });
         let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, c, |first, block| vectorize(context_rows, (shape, &s, &g, first, block)));
+        for_blocks(&mut dx, c, |first, block| vectorize(ContextRows(shape, &s, &g, first, block)));
         let ds = Tensor::from_vec(ds, kept_scores.shape(), grad.device())?;
         let dx = Tensor::from_vec(dx, kept_context.shape(), grad.device())?;
         Ok(vec![Some(ds), Some(dx)])
@@ -80,41 +80,55 @@ impl Sizes {
     }
 }
 
-#[inline(always)]
-fn forward_rows((sizes, scores, context, first, ys): (Sizes, &[f32], &[f32], usize, &mut [f32])) {
-    let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
-    for (i, y) in ys.chunks_exact_mut(c).enumerate() {
-        let (task, token) = ((first + i) / sizes.tokens, (first + i) % sizes.tokens);
-        let (scores, x) = (sizes.task_scores(scores, token, task), &context[token * c..][..c]);
-        for head in 0..sizes.heads {
-            let map = sizes.map(scores, head);
-            for k in head * d..(head + 1) * d {
-                y[k] = map * x[k];
+struct ForwardRows<'a>(Sizes, &'a [f32], &'a [f32], usize, &'a mut [f32]);
+
+impl Kernel for ForwardRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(sizes, scores, context, first, ys) = self;
+        let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
+        for (i, y) in ys.chunks_exact_mut(c).enumerate() {
+            let (task, token) = ((first + i) / sizes.tokens, (first + i) % sizes.tokens);
+            let (scores, x) = (sizes.task_scores(scores, token, task), &context[token * c..][..c]);
+            for head in 0..sizes.heads {
+                let map = sizes.map(scores, head);
+                for k in head * d..(head + 1) * d {
+                    y[k] = map * x[k];
+                }
             }
         }
     }
 }
 
 /// `ds = GELU'(s) / p · Σ_channels g x`.
-#[inline(always)]
-fn score_rows(
-    (sizes, scores, context, grads, first, ds): (Sizes, &[f32], &[f32], &[f32], usize, &mut [f32]),
-) {
-    let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
-    let width = sizes.prompts * sizes.heads;
-    for (i, ds) in ds.chunks_exact_mut(width).enumerate() {
-        let token = first + i;
-        let x = &context[token * c..][..c];
-        for (task, ds) in ds.chunks_exact_mut(sizes.per_task() * sizes.heads).enumerate() {
-            let (s, g) =
-                (sizes.task_scores(scores, token, task), &grads[(task * sizes.tokens + token) * c..][..c]);
-            for head in 0..sizes.heads {
-                let range = head * d..(head + 1) * d;
-                let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
-                for j in 0..sizes.per_task() {
-                    let s = s[j * sizes.heads + head];
-                    let (cdf, pdf) = normal_cdf_pdf(s);
-                    ds[j * sizes.heads + head] = product * (cdf + s * pdf) / sizes.per_task() as f32;
+struct ScoreRows<'a>(Sizes, &'a [f32], &'a [f32], &'a [f32], usize, &'a mut [f32]);
+
+impl Kernel for ScoreRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(sizes, scores, context, grads, first, ds) = self;
+        let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
+        let width = sizes.prompts * sizes.heads;
+        for (i, ds) in ds.chunks_exact_mut(width).enumerate() {
+            let token = first + i;
+            let x = &context[token * c..][..c];
+            for (task, ds) in ds.chunks_exact_mut(sizes.per_task() * sizes.heads).enumerate() {
+                let (s, g) = (
+                    sizes.task_scores(scores, token, task),
+                    &grads[(task * sizes.tokens + token) * c..][..c],
+                );
+                for head in 0..sizes.heads {
+                    let range = head * d..(head + 1) * d;
+                    let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
+                    for j in 0..sizes.per_task() {
+                        let s = s[j * sizes.heads + head];
+                        let (cdf, pdf) = normal_cdf_pdf(s);
+                        ds[j * sizes.heads + head] = product * (cdf + s * pdf) / sizes.per_task() as f32;
+                    }
                 }
             }
         }
@@ -122,18 +136,27 @@ fn score_rows(
 }
 
 /// `dx = Σ_tasks a_t g_t`.
-#[inline(always)]
-fn context_rows((sizes, scores, grads, first, dx): (Sizes, &[f32], &[f32], usize, &mut [f32])) {
-    let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
-    for (i, dx) in dx.chunks_exact_mut(c).enumerate() {
-        let token = first + i;
-        for task in 0..sizes.tasks {
-            let (s, g) =
-                (sizes.task_scores(scores, token, task), &grads[(task * sizes.tokens + token) * c..][..c]);
-            for head in 0..sizes.heads {
-                let map = sizes.map(s, head);
-                for k in head * d..(head + 1) * d {
-                    dx[k] += map * g[k];
+struct ContextRows<'a>(Sizes, &'a [f32], &'a [f32], usize, &'a mut [f32]);
+
+impl Kernel for ContextRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(sizes, scores, grads, first, dx) = self;
+        let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
+        for (i, dx) in dx.chunks_exact_mut(c).enumerate() {
+            let token = first + i;
+            for task in 0..sizes.tasks {
+                let (s, g) = (
+                    sizes.task_scores(scores, token, task),
+                    &grads[(task * sizes.tokens + token) * c..][..c],
+                );
+                for head in 0..sizes.heads {
+                    let map = sizes.map(s, head);
+                    for k in head * d..(head + 1) * d {
+                        dx[k] += map * g[k];
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! gradients of all output rows that touch a source row are added at full width and then narrowed once. Either way the
 //! uneven horizontal step runs over the fewer rows, the vertical one over long contiguous rows.
 
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -93,37 +93,44 @@ pub(super) fn forward(levels: &[(&Geometry, &[f32])], ys: &mut [f32]) {
         for (i, (geometry, xs)) in levels.iter().enumerate() {
             let first = task * ROWS;
             if i == 0 {
-                vectorize(forward_rows::<false>, (geometry, xs, first, &mut *block));
+                vectorize(ForwardRows::<false>(geometry, xs, first, &mut *block));
             } else {
-                vectorize(forward_rows::<true>, (geometry, xs, first, &mut *block));
+                vectorize(ForwardRows::<true>(geometry, xs, first, &mut *block));
             }
         }
     });
 }
 
 /// The output rows from `first` on, counted over all maps.
-#[inline(always)]
-fn forward_rows<const ADD: bool>((g, xs, first, ys): (&Geometry, &[f32], usize, &mut [f32])) {
-    let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
-    // The two neighbours of an output row differ in parity, which says where each is held.
-    let mut held = [usize::MAX; 2];
-    let mut wide = [const { Vec::new() }; 2];
-    for (i, y) in ys.chunks_exact_mut(g.output_row()).enumerate() {
-        let (map, tap) = ((first + i) / oh, g.vertical.taps[(first + i) % oh]);
-        let (low, high) = (map * h + tap.low, map * h + tap.high);
-        if g.horizontal.is_identity() {
-            lerp::<ADD>(&xs[low * row..][..row], &xs[high * row..][..row], tap.fraction, y);
-            continue;
-        }
-        for source in [low, high] {
-            let slot = source % 2;
-            if held[slot] != source {
-                wide[slot].resize(y.len(), 0f32);
-                widen(g, &xs[source * row..][..row], &mut wide[slot]);
-                held[slot] = source;
+struct ForwardRows<'a, const ADD: bool>(&'a Geometry, &'a [f32], usize, &'a mut [f32]);
+
+impl<const ADD: bool> Kernel for ForwardRows<'_, ADD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(g, xs, first, ys) = self;
+        let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
+        // The two neighbours of an output row differ in parity, which says where each is held.
+        let mut held = [usize::MAX; 2];
+        let mut wide = [const { Vec::new() }; 2];
+        for (i, y) in ys.chunks_exact_mut(g.output_row()).enumerate() {
+            let (map, tap) = ((first + i) / oh, g.vertical.taps[(first + i) % oh]);
+            let (low, high) = (map * h + tap.low, map * h + tap.high);
+            if g.horizontal.is_identity() {
+                lerp::<ADD>(&xs[low * row..][..row], &xs[high * row..][..row], tap.fraction, y);
+                continue;
             }
+            for source in [low, high] {
+                let slot = source % 2;
+                if held[slot] != source {
+                    wide[slot].resize(y.len(), 0f32);
+                    widen(g, &xs[source * row..][..row], &mut wide[slot]);
+                    held[slot] = source;
+                }
+            }
+            lerp::<ADD>(&wide[low % 2], &wide[high % 2], tap.fraction, y);
         }
-        lerp::<ADD>(&wide[low % 2], &wide[high % 2], tap.fraction, y);
     }
 }
 
@@ -153,28 +160,35 @@ fn widen(g: &Geometry, xs: &[f32], ys: &mut [f32]) {
 /// Writes what the output's gradient `gs` gives the source to `dxs`.
 pub(super) fn backward(g: &Geometry, gs: &[f32], dxs: &mut [f32]) {
     dxs.par_chunks_mut(ROWS * g.source_row()).enumerate().for_each(|(task, block)| {
-        vectorize(backward_rows, (g, gs, task * ROWS, block));
+        vectorize(BackwardRows(g, gs, task * ROWS, block));
     });
 }
 
 /// The source rows from `first` on, counted over all maps.
-#[inline(always)]
-fn backward_rows((g, gs, first, dxs): (&Geometry, &[f32], usize, &mut [f32])) {
-    let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
-    let mut wide = vec![0f32; row];
-    for (i, dx) in dxs.chunks_exact_mut(g.source_row()).enumerate() {
-        let (map, source) = ((first + i) / h, (first + i) % h);
-        wide.fill(0.0);
-        for y in g.vertical.touched_by(source) {
-            let weight = g.vertical.taps[y].weight(source);
-            for (sum, g) in wide.iter_mut().zip(&gs[(map * oh + y) * row..][..row]) {
-                *sum += weight * g;
+struct BackwardRows<'a>(&'a Geometry, &'a [f32], usize, &'a mut [f32]);
+
+impl Kernel for BackwardRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(g, gs, first, dxs) = self;
+        let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
+        let mut wide = vec![0f32; row];
+        for (i, dx) in dxs.chunks_exact_mut(g.source_row()).enumerate() {
+            let (map, source) = ((first + i) / h, (first + i) % h);
+            wide.fill(0.0);
+            for y in g.vertical.touched_by(source) {
+                let weight = g.vertical.taps[y].weight(source);
+                for (sum, g) in wide.iter_mut().zip(&gs[(map * oh + y) * row..][..row]) {
+                    *sum += weight * g;
+                }
             }
-        }
-        if g.horizontal.is_identity() {
-            dx.copy_from_slice(&wide);
-        } else {
-            narrow(g, &wide, dx);
+            if g.horizontal.is_identity() {
+                dx.copy_from_slice(&wide);
+            } else {
+                narrow(g, &wide, dx);
+            }
         }
     }
 }

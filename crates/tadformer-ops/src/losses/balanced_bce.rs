@@ -3,7 +3,7 @@
 use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
 use crate::elementary::exp;
 use crate::host::read;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor, bail};
 
 const OP: &str = "balanced bce";
@@ -89,7 +89,7 @@ fn sum_block(xs: &[f32], ys: &[f32], weight: impl Fn(f32) -> f32, scale: f32, gr
     let mut sum = 0.0;
     for (i, (xs, ys)) in xs.chunks(STRIP).zip(ys.chunks(STRIP)).enumerate() {
         let (mut losses, mut slopes) = ([0f32; STRIP], [0f32; STRIP]);
-        vectorize(logistic, (xs, ys, &mut losses, &mut slopes));
+        vectorize(Logistic(xs, ys, &mut losses, &mut slopes));
         for (loss, y) in losses.iter().zip(ys) {
             sum += f64::from(weight(*y) * loss);
         }
@@ -101,15 +101,22 @@ fn sum_block(xs: &[f32], ys: &[f32], weight: impl Fn(f32) -> f32, scale: f32, gr
 }
 
 /// With `s = −x` for positives and `x` for negatives: `ℓ = log(1 + e^s) = max(s, 0) + log(1 + e^−|x|)`, `dℓ/ds = σ(s)`.
-#[inline(always)]
-fn logistic((xs, ys, losses, slopes): (&[f32], &[f32], &mut [f32; STRIP], &mut [f32; STRIP])) {
-    for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
-        let sign = if positive(*y) { -1.0 } else { 1.0 };
-        let s = sign * x;
-        let e = exp(-x.abs());
-        let hinge = if s > 0.0 { s } else { 0.0 };
-        *loss = hinge + log_1p(e);
-        *slope = sign * (if s > 0.0 { 1.0 } else { e }) / (1.0 + e);
+struct Logistic<'a>(&'a [f32], &'a [f32], &'a mut [f32; STRIP], &'a mut [f32; STRIP]);
+
+impl Kernel for Logistic<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, ys, losses, slopes) = self;
+        for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
+            let sign = if positive(*y) { -1.0 } else { 1.0 };
+            let s = sign * x;
+            let e = exp(-x.abs());
+            let hinge = if s > 0.0 { s } else { 0.0 };
+            *loss = hinge + log_1p(e);
+            *slope = sign * (if s > 0.0 { 1.0 } else { e }) / (1.0 + e);
+        }
     }
 }
 

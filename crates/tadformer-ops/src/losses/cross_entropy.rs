@@ -3,7 +3,7 @@
 use super::{BLOCK, LossValue, Planes, UNLABELLED, gradient_for, loss_value};
 use crate::elementary::exp;
 use crate::host::read;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -85,7 +85,7 @@ fn sum_block(
             row[..range.len()].copy_from_slice(&plane[range.clone()]);
         }
         let (mut max, mut total) = ([f32::NEG_INFINITY; STRIP], [0f32; STRIP]);
-        vectorize(exponentials, (strip, &mut max, &mut total));
+        vectorize(Exponentials(strip, &mut max, &mut total));
         let mut factor = [0f32; STRIP];
         for (i, label) in labels[range.clone()].iter().enumerate() {
             if *label != UNLABELLED {
@@ -112,17 +112,24 @@ fn sum_block(
 }
 
 /// Turns logits into `e^(x − max)`, whose sum is `total`.
-#[inline(always)]
-fn exponentials((strip, max, total): (&mut [[f32; STRIP]], &mut [f32; STRIP], &mut [f32; STRIP])) {
-    for row in strip.iter() {
-        for (max, x) in max.iter_mut().zip(row) {
-            *max = if *x > *max { *x } else { *max };
+struct Exponentials<'a>(&'a mut [[f32; STRIP]], &'a mut [f32; STRIP], &'a mut [f32; STRIP]);
+
+impl Kernel for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(strip, max, total) = self;
+        for row in strip.iter() {
+            for (max, x) in max.iter_mut().zip(row) {
+                *max = if *x > *max { *x } else { *max };
+            }
         }
-    }
-    for row in strip.iter_mut() {
-        for ((x, max), total) in row.iter_mut().zip(max.iter()).zip(total.iter_mut()) {
-            *x = exp(*x - max);
-            *total += *x;
+        for row in strip.iter_mut() {
+            for ((x, max), total) in row.iter_mut().zip(max.iter()).zip(total.iter_mut()) {
+                *x = exp(*x - max);
+                *total += *x;
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
 use crate::host::read;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor};
 
 const OP: &str = "masked l1";
@@ -28,25 +28,32 @@ pub fn masked_l1(prediction: &Tensor, labels: &Tensor) -> Result<LossValue> {
         let sum = planes.sum(&mut gradient, |mut block| {
             let (x, y) = (planes.run(&x, &block, 0), planes.run(&y, &block, 0));
             let gradient = block.gradient.pop().unwrap_or_default();
-            vectorize(sum_block, (x, y, scale, gradient))
+            vectorize(SumBlock(x, y, scale, gradient))
         });
         (sum, labelled)
     };
     loss_value(OP, &prediction, sum / labelled.max(1) as f64, gradient, labelled)
 }
 
-#[inline(always)]
-fn sum_block((xs, ys, scale, gradient): (&[f32], &[f32], f32, &mut [f32])) -> f64 {
-    let mut sum = 0.0;
-    for (x, y) in xs.iter().zip(ys) {
-        if *y != UNLABELLED {
-            sum += (f64::from(*x) - f64::from(*y)).abs();
+struct SumBlock<'a>(&'a [f32], &'a [f32], f32, &'a mut [f32]);
+
+impl Kernel for SumBlock<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> f64 {
+        let Self(xs, ys, scale, gradient) = self;
+        let mut sum = 0.0;
+        for (x, y) in xs.iter().zip(ys) {
+            if *y != UNLABELLED {
+                sum += (f64::from(*x) - f64::from(*y)).abs();
+            }
         }
+        for ((g, x), y) in gradient.iter_mut().zip(xs).zip(ys) {
+            *g = if *y == UNLABELLED || x == y { 0.0 } else { scale.copysign(x - y) };
+        }
+        sum
     }
-    for ((g, x), y) in gradient.iter_mut().zip(xs).zip(ys) {
-        *g = if *y == UNLABELLED || x == y { 0.0 } else { scale.copysign(x - y) };
-    }
-    sum
 }
 
 #[cfg(test)]

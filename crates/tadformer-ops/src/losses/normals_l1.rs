@@ -2,7 +2,7 @@
 
 use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
 use crate::host::read;
-use crate::simd::vectorize;
+use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor, bail};
 
 const OP: &str = "normals l1";
@@ -57,7 +57,7 @@ fn sum_block(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
         let range = first..(first + STRIP).min(len);
         let strip = runs.map(|(x, y)| (&x[range.clone()], &y[range.clone()]));
         let (mut losses, mut slopes) = ([0f64; STRIP], [[0f32; STRIP]; 3]);
-        vectorize(distances, (&strip, scale, &mut losses, &mut slopes));
+        vectorize(Distances(&strip, scale, &mut losses, &mut slopes));
         sum += losses[..range.len()].iter().sum::<f64>();
         for (plane, slopes) in gradient.iter_mut().zip(&slopes) {
             plane[range.clone()].copy_from_slice(&slopes[..range.len()]);
@@ -66,20 +66,27 @@ fn sum_block(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
     sum
 }
 
-#[inline(always)]
-fn distances((runs, scale, losses, slopes): (&Runs<'_>, f64, &mut [f64; STRIP], &mut [[f32; STRIP]; 3])) {
-    let n = runs[0].0.len().min(STRIP);
-    let ([x0, x1, x2], [y0, y1, y2]) = (runs.map(|(x, _)| &x[..n]), runs.map(|(_, y)| &y[..n]));
-    for i in 0..n {
-        let x = [x0[i], x1[i], x2[i]].map(f64::from);
-        let norm = (x[0] * x[0] + x[1] * x[1] + x[2] * x[2]).sqrt();
-        let d = norm + EPS;
-        let compared = [(x[0], y0[i]), (x[1], y1[i]), (x[2], y2[i])].map(|(x, y)| compare(x / d, y));
-        losses[i] = compared[0].0 + compared[1].0 + compared[2].0;
-        let along = compared[0].1 * x[0] + compared[1].1 * x[1] + compared[2].1 * x[2];
-        let pull = if norm > 0.0 { along / (d * d * norm) } else { 0.0 };
-        for c in 0..3 {
-            slopes[c][i] = ((compared[c].1 / d - x[c] * pull) * scale) as f32;
+struct Distances<'a>(&'a Runs<'a>, f64, &'a mut [f64; STRIP], &'a mut [[f32; STRIP]; 3]);
+
+impl Kernel for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(runs, scale, losses, slopes) = self;
+        let n = runs[0].0.len().min(STRIP);
+        let ([x0, x1, x2], [y0, y1, y2]) = (runs.map(|(x, _)| &x[..n]), runs.map(|(_, y)| &y[..n]));
+        for i in 0..n {
+            let x = [x0[i], x1[i], x2[i]].map(f64::from);
+            let norm = (x[0] * x[0] + x[1] * x[1] + x[2] * x[2]).sqrt();
+            let d = norm + EPS;
+            let compared = [(x[0], y0[i]), (x[1], y1[i]), (x[2], y2[i])].map(|(x, y)| compare(x / d, y));
+            losses[i] = compared[0].0 + compared[1].0 + compared[2].0;
+            let along = compared[0].1 * x[0] + compared[1].1 * x[1] + compared[2].1 * x[2];
+            let pull = if norm > 0.0 { along / (d * d * norm) } else { 0.0 };
+            for c in 0..3 {
+                slopes[c][i] = ((compared[c].1 / d - x[c] * pull) * scale) as f32;
+            }
         }
     }
 }

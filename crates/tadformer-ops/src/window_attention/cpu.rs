@@ -4,7 +4,7 @@ use super::head::{Scratch, write_column};
 use super::pattern::{Pattern, Window};
 use crate::Windows;
 use crate::rows::SharedRows;
-use crate::simd::vectorize_fused;
+use crate::simd::{Kernel, vectorize};
 use rayon::prelude::*;
 
 /// The sizes of one call and its windows.
@@ -72,8 +72,7 @@ impl Problem {
                 |scratch, (image, window)| {
                     let mut prompt_rows = vec![0f32; t * c];
                     let outputs = (&context_rows, &score_rows, &mut prompt_rows[..]);
-                    let args = (self, scratch, inputs, outputs, (image, window));
-                    vectorize_fused(forward_window::<true>, forward_window::<false>, args);
+                    vectorize(ForwardWindow(self, scratch, inputs, outputs, (image, window)));
                     prompt_rows
                 },
             )
@@ -103,8 +102,7 @@ impl Problem {
                     let mut dprompts = vec![0f32; t * 3 * c];
                     let mut dtable = vec![0f32; heads * entries];
                     let outputs = (&dqkv_rows, &mut dprompts[..], &mut dtable[..]);
-                    let args = (self, scratch, inputs, grads, outputs, (image, window));
-                    vectorize_fused(backward_window::<true>, backward_window::<false>, args);
+                    vectorize(BackwardWindow(self, scratch, inputs, grads, outputs, (image, window)));
                     (dprompts, dtable)
                 },
             )
@@ -275,45 +273,55 @@ impl Problem {
 }
 
 /// All heads of one window.
-#[inline(always)]
-fn forward_window<const FMA: bool>(
-    (problem, scratch, inputs, (context, scores, prompt_rows), (image, window)): (
-        &Problem,
-        &mut Scratch,
-        Inputs<'_>,
-        (&SharedRows<'_>, &SharedRows<'_>, &mut [f32]),
-        (usize, &Window),
-    ),
-) {
-    for head in 0..problem.heads {
-        problem.gather::<false>(scratch, inputs, image, window, head);
-        scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
-        scratch.output::<FMA>();
-        problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
+struct ForwardWindow<'a>(
+    &'a Problem,
+    &'a mut Scratch,
+    Inputs<'a>,
+    (&'a SharedRows<'a>, &'a SharedRows<'a>, &'a mut [f32]),
+    (usize, &'a Window),
+);
+
+impl Kernel for ForwardWindow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(problem, scratch, inputs, (context, scores, prompt_rows), (image, window)) = self;
+        for head in 0..problem.heads {
+            problem.gather::<false>(scratch, inputs, image, window, head);
+            scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+            scratch.output::<FMA>();
+            problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
+        }
     }
 }
 
 /// All heads of one window, backwards.
-#[inline(always)]
-fn backward_window<const FMA: bool>(
-    (problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)): (
-        &Problem,
-        &mut Scratch,
-        Inputs<'_>,
-        Gradients<'_>,
-        (&SharedRows<'_>, &mut [f32], &mut [f32]),
-        (usize, &Window),
-    ),
-) {
-    let entries = dtable.len() / problem.heads;
-    for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
-        problem.gather::<true>(scratch, inputs, image, window, head);
-        scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
-        problem.gather_gradient(scratch, grads, (image, window), head);
-        scratch.backward_softmax::<FMA>();
-        problem.unscale(scratch, grads, dtable, (image, window), head);
-        scratch.backward_scores::<FMA>();
-        problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
+struct BackwardWindow<'a>(
+    &'a Problem,
+    &'a mut Scratch,
+    Inputs<'a>,
+    Gradients<'a>,
+    (&'a SharedRows<'a>, &'a mut [f32], &'a mut [f32]),
+    (usize, &'a Window),
+);
+
+impl Kernel for BackwardWindow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)) = self;
+        let entries = dtable.len() / problem.heads;
+        for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
+            problem.gather::<true>(scratch, inputs, image, window, head);
+            scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+            problem.gather_gradient(scratch, grads, (image, window), head);
+            scratch.backward_softmax::<FMA>();
+            problem.unscale(scratch, grads, dtable, (image, window), head);
+            scratch.backward_scores::<FMA>();
+            problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
+        }
     }
 }
 
