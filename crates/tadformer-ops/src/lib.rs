@@ -46,6 +46,7 @@ mod simd;
 mod elementary;
 mod rows;
 mod gemm;
+mod vector;
 mod small_matmul;
 mod linear;
 mod frozen_linear;

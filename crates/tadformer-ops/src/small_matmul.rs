@@ -1,6 +1,7 @@
-//! Products of matrices that fit the first-level cache, as loops that the compiler turns into register tiles.
+//! Products of matrices that fit the first-level cache, tile by tile in registers.
 
-use crate::simd::mul_add;
+use crate::simd::{SimdLevel, simd_level};
+use crate::vector::{Plain, Vector};
 
 /// Widths of rows are padded to a multiple of this: one AVX-512 vector.
 pub(crate) const PAD: usize = 16;
@@ -22,53 +23,108 @@ pub(crate) struct Rows<'a> {
 
 /// `c = a b`: `a` is `m × k` (with `TRANSPOSED`, it is the transpose of a `k × m` matrix), `b` is `k × n`, `c` is `m × n` in
 /// rows of `c_row`; `m` a multiple of [`TILE`] and `n` of [`PAD`].
-#[inline(always)]
-pub(crate) fn small_matmul<const FMA: bool, const TRANSPOSED: bool>(
+pub(crate) fn small_matmul<const TRANSPOSED: bool>(
     (m, k, n): (usize, usize, usize),
     a: Rows<'_>,
     b: Rows<'_>,
     (c, c_row): (&mut [f32], usize),
 ) {
-    debug_assert!(m % TILE == 0 && n % PAD == 0 && n <= b.row && n <= c_row);
-    for i in (0..m).step_by(TILE) {
-        let mut j = 0;
-        // Eight vectors of sums keep both multipliers of a core busy.
-        while j + 2 * PAD <= n {
-            tile::<FMA, TRANSPOSED, { 2 * PAD }>(k, (a, i), (b, j), (&mut c[i * c_row + j..], c_row));
-            j += 2 * PAD;
-        }
-        if j < n {
-            tile::<FMA, TRANSPOSED, PAD>(k, (a, i), (b, j), (&mut c[i * c_row + j..], c_row));
+    let reach = |rows: usize, row: usize, cols: usize| if rows == 0 { 0 } else { (rows - 1) * row + cols };
+    let (a_rows, a_cols) = if TRANSPOSED { (k, m) } else { (m, k) };
+    assert!(m % TILE == 0 && n % PAD == 0, "whole tiles, not {m}×{n}");
+    assert!(a_cols <= a.row && n <= b.row && n <= c_row, "rows of {a_cols} and {n} numbers");
+    assert!(
+        reach(a_rows, a.row, a_cols) <= a.data.len()
+            && reach(k, b.row, n) <= b.data.len()
+            && reach(m, c_row, n) <= c.len(),
+        "a product of {m}×{k} and {k}×{n}"
+    );
+    let size = (m, k, n);
+    // SAFETY: the matrices reach as far as was asserted, and the level in use is one that the processor has.
+    unsafe {
+        match simd_level() {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => avx512::<TRANSPOSED>(size, a, b, c, c_row),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => avx2::<TRANSPOSED>(size, a, b, c, c_row),
+            _ => product::<Plain, TRANSPOSED>(size, a, b, c, c_row),
         }
     }
 }
 
+type Size = (usize, usize, usize);
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+unsafe fn avx512<const T: bool>(size: Size, a: Rows<'_>, b: Rows<'_>, c: &mut [f32], c_row: usize) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { product::<std::arch::x86_64::__m512, T>(size, a, b, c, c_row) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<const T: bool>(size: Size, a: Rows<'_>, b: Rows<'_>, c: &mut [f32], c_row: usize) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { product::<std::arch::x86_64::__m256, T>(size, a, b, c, c_row) }
+}
+
+/// # Safety
+/// The matrices must reach as far as the sizes say, and the processor must have the instructions of `V`.
 #[inline(always)]
-fn tile<const FMA: bool, const TRANSPOSED: bool, const WIDTH: usize>(
-    k: usize,
-    (a, i): (Rows<'_>, usize),
-    (b, j): (Rows<'_>, usize),
-    (c, c_row): (&mut [f32], usize),
+unsafe fn product<V: Vector, const T: bool>(
+    (m, k, n): Size,
+    a: Rows<'_>,
+    b: Rows<'_>,
+    c: &mut [f32],
+    c_row: usize,
 ) {
-    let mut sums = [[0f32; WIDTH]; TILE];
-    let rows: [&[f32]; TILE] =
-        std::array::from_fn(|r| if TRANSPOSED { &[][..] } else { &a.data[(i + r) * a.row..][..k] });
-    for l in 0..k {
-        let right: &[f32; WIDTH] =
-            b.data[l * b.row + j..][..WIDTH].try_into().expect("a slice of that length");
-        let left: [f32; TILE] = if TRANSPOSED {
-            a.data[l * a.row + i..][..TILE].try_into().expect("a slice of that length")
-        } else {
-            std::array::from_fn(|r| rows[r][l])
-        };
-        for (sums, x) in sums.iter_mut().zip(left) {
-            for lane in 0..WIDTH {
-                sums[lane] = mul_add::<FMA>(x, right[lane], sums[lane]);
+    // From one element of `a` to the next along a row of the product, and along its columns.
+    let (down, along) = if T { (1, a.row) } else { (a.row, 1) };
+    for i in (0..m).step_by(TILE) {
+        let mut j = 0;
+        // SAFETY: the tiles lie within the matrices.
+        unsafe {
+            let left = a.data.as_ptr().add(i * down);
+            // Eight vectors of sums keep both multipliers of a core busy.
+            while j + 2 * V::LANES <= n {
+                let (b_at, c_at) = (b.data.as_ptr().add(j), c.as_mut_ptr().add(i * c_row + j));
+                tile::<V, 2>(k, (left, down, along), (b_at, b.row), (c_at, c_row));
+                j += 2 * V::LANES;
+            }
+            if j < n {
+                let (b_at, c_at) = (b.data.as_ptr().add(j), c.as_mut_ptr().add(i * c_row + j));
+                tile::<V, 1>(k, (left, down, along), (b_at, b.row), (c_at, c_row));
             }
         }
     }
-    for (r, sums) in sums.iter().enumerate() {
-        c[r * c_row..][..WIDTH].copy_from_slice(sums);
+}
+
+/// # Safety
+/// As [`product`]; the pointers are to the first elements of the tile's rows and columns.
+#[inline(always)]
+unsafe fn tile<V: Vector, const WIDE: usize>(
+    k: usize,
+    (a, down, along): (*const f32, usize, usize),
+    (b, b_row): (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::splat(0.0); WIDE]; TILE];
+        for l in 0..k {
+            let right: [V; WIDE] = std::array::from_fn(|w| V::load(b.add(l * b_row + w * V::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = V::splat(*a.add(l * along + r * down));
+                for w in 0..WIDE {
+                    sums[w] = x.mul_add(right[w], sums[w]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (w, sum) in sums.iter().enumerate() {
+                sum.store(c.add(r * c_row + w * V::LANES));
+            }
+        }
     }
 }
 
@@ -91,9 +147,9 @@ mod tests {
         }
         let b = Rows { data: &b, row: n };
         let mut found = vec![0f32; m * n];
-        small_matmul::<true, false>((m, k, n), Rows { data: &a, row: k }, b, (&mut found, n));
+        small_matmul::<false>((m, k, n), Rows { data: &a, row: k }, b, (&mut found, n));
         assert_eq!(found, expected);
-        small_matmul::<false, true>((m, k, n), Rows { data: &at, row: m }, b, (&mut found, n));
+        small_matmul::<true>((m, k, n), Rows { data: &at, row: m }, b, (&mut found, n));
         assert_eq!(found, expected);
     }
 }

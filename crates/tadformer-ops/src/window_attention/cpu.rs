@@ -290,7 +290,7 @@ impl Kernel for ForwardWindow<'_> {
         for head in 0..problem.heads {
             problem.gather::<false>(scratch, inputs, image, window, head);
             scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
-            scratch.output::<FMA>();
+            scratch.output();
             problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
         }
     }
@@ -317,9 +317,9 @@ impl Kernel for BackwardWindow<'_> {
             problem.gather::<true>(scratch, inputs, image, window, head);
             scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
             problem.gather_gradient(scratch, grads, (image, window), head);
-            scratch.backward_softmax::<FMA>();
+            scratch.backward_softmax();
             problem.unscale(scratch, grads, dtable, (image, window), head);
-            scratch.backward_scores::<FMA>();
+            scratch.backward_scores();
             problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
         }
     }

@@ -80,7 +80,7 @@ impl Scratch {
     pub(super) fn probabilities<const FMA: bool>(&mut self, pattern: &Pattern, head: usize, scale: f32) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let (q, kt) = (Rows { data: &self.q, row: dim }, Rows { data: &self.kt, row: width });
-        small_matmul::<FMA, false>((rows, dim, width), q, kt, (&mut self.s, width));
+        small_matmul::<false>((rows, dim, width), q, kt, (&mut self.s, width));
         let bias = pattern.bias(head, used * width).chunks_exact(width);
         for ((s, p), bias) in self.s.chunks_exact(width).zip(self.p.chunks_exact_mut(width)).zip(bias) {
             let mut most = [f32::NEG_INFINITY; LANES];
@@ -106,20 +106,20 @@ impl Scratch {
 
     /// `o = p v`.
     #[inline(always)]
-    pub(super) fn output<const FMA: bool>(&mut self) {
+    pub(super) fn output(&mut self) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let (p, v) = (Rows { data: &self.p, row: width }, Rows { data: &self.v, row: dim });
-        small_matmul::<FMA, false>((rows, used, dim), p, v, (&mut self.o, dim));
+        small_matmul::<false>((rows, used, dim), p, v, (&mut self.o, dim));
     }
 
     /// From `p` and the gradient of the output in `o`: the gradient of the scaled scores in `s`, and `dv`.
     #[inline(always)]
-    pub(super) fn backward_softmax<const FMA: bool>(&mut self) {
+    pub(super) fn backward_softmax(&mut self) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let (p, o) = (Rows { data: &self.p, row: width }, Rows { data: &self.o, row: dim });
-        small_matmul::<FMA, true>((width, used, dim), p, o, (&mut self.dv, dim));
+        small_matmul::<true>((width, used, dim), p, o, (&mut self.dv, dim));
         let vt = Rows { data: &self.vt, row: width };
-        small_matmul::<FMA, false>((rows, dim, width), o, vt, (&mut self.s, width));
+        small_matmul::<false>((rows, dim, width), o, vt, (&mut self.s, width));
         for (dp, p) in self.s.chunks_exact_mut(width).zip(self.p.chunks_exact(width)).take(used) {
             let mean = lane_sum2(p, dp, |p, dp| p * dp);
             for j in 0..width {
@@ -130,12 +130,12 @@ impl Scratch {
 
     /// From the gradient of the raw scores in `s`: `dq = s k`, `dk = sᵀ q`.
     #[inline(always)]
-    pub(super) fn backward_scores<const FMA: bool>(&mut self) {
+    pub(super) fn backward_scores(&mut self) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let s = Rows { data: &self.s, row: width };
         let (q, k) = (Rows { data: &self.q, row: dim }, Rows { data: &self.k, row: dim });
-        small_matmul::<FMA, false>((rows, used, dim), s, k, (&mut self.dq, dim));
-        small_matmul::<FMA, true>((width, used, dim), s, q, (&mut self.dk, dim));
+        small_matmul::<false>((rows, used, dim), s, k, (&mut self.dq, dim));
+        small_matmul::<true>((width, used, dim), s, q, (&mut self.dk, dim));
     }
 }
 
