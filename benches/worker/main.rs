@@ -10,17 +10,20 @@
 #[path = "../../crates/tadformer-cli/src/process.rs"]
 mod process;
 mod predict;
+mod products;
 mod setup;
 mod train;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use predict::Predict;
+use products::Products;
 use setup::Setup;
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tadformer::{Checkpoint, RunDir, Session, TrainState};
+use tadformer_data::draw::Picture;
 use train::Train;
 
 /// Steps of work for `cargo xtask bench`, one for every line `step` on standard input.
@@ -37,6 +40,8 @@ enum Command {
     Predict(Setup),
     /// Forward, losses, backward, clipping, AdamW
     Train(Setup),
+    /// Eight products of 1024×1024 matrices
+    Products,
     /// Write the folder of a run whose model was never trained, for `tadformer-cli predict`
     WriteRun {
         #[command(flatten)]
@@ -44,6 +49,9 @@ enum Command {
         /// The folder to make
         #[arg(long, value_name = "FOLDER")]
         output: PathBuf,
+        /// Also write a picture of the model's size
+        #[arg(long, value_name = "PNG")]
+        picture: PathBuf,
     },
 }
 
@@ -59,7 +67,8 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Predict(setup) => serve(&mut Predict::new(&setup)?),
         Command::Train(setup) => serve(&mut Train::new(&setup)?),
-        Command::WriteRun { setup, output } => write_run(&setup, &output),
+        Command::Products => serve(&mut Products::new()?),
+        Command::WriteRun { setup, output, picture } => write_run(&setup, &output, &picture),
     }
 }
 
@@ -98,9 +107,14 @@ fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-fn write_run(setup: &Setup, output: &std::path::Path) -> Result<()> {
+fn write_run(setup: &Setup, output: &Path, picture: &Path) -> Result<()> {
     let session = Session::fresh(setup.config()?)?;
     let run = RunDir::create(output, &session.config)?;
     Checkpoint::write(&run.last_checkpoint(), &session.store, None, &TrainState::default())?;
-    Ok(())
+    let [height, width] = session.config.data.size;
+    let mut scene = Picture::filled(height, width, [0; 3]);
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        scene.set(y, x, [(x * y / 97 % 256) as u8, (x / 2 % 256) as u8, (y / 2 % 256) as u8]);
+    }
+    Ok(scene.save_png(picture)?)
 }

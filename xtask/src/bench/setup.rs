@@ -65,11 +65,16 @@ impl Setup {
         arguments
     }
 
-    /// The setting in words.
+    /// The work and the sizes in words.
     pub(crate) fn describe(&self) -> String {
+        format!("{}: {}", self.what.name(), self.sizes())
+    }
+
+    /// The sizes in words.
+    pub(crate) fn sizes(&self) -> String {
         let Self { batch, size, rank, tasks, threads, .. } = self;
-        let (work, tasks) = (self.what.name(), tasks.len());
-        format!("{work}: Swin-T, {size}x{size}, batch {batch}, rank {rank}, {tasks} tasks, {threads} threads")
+        let tasks = tasks.len();
+        format!("Swin-T, {size}x{size}, batch {batch}, rank {rank}, {tasks} tasks, {threads} threads")
     }
 }
 
