@@ -30,7 +30,7 @@ impl Machine {
             processor: field(["model name", "Model"]).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory: memory("MemTotal"),
-            vectors: VECTORS.into_iter().filter(|v| has(&v)).map(str::to_owned).collect(),
+            vectors: VECTORS.into_iter().filter(has).map(str::to_owned).collect(),
             system: std::env::consts::OS.to_owned(),
         }
     }

@@ -7,6 +7,7 @@ use super::peer::{OURS, Peer, check_python};
 use super::plot::{Chart, Line};
 use super::rounds::{Measured, alternate, warm_up};
 use super::setup::{Setup, TASKS, What};
+use super::statistics::straight_line;
 use super::worker::Worker;
 use anyhow::Result;
 use clap::ValueEnum;
@@ -104,6 +105,17 @@ impl Axis {
         match self {
             Self::Size => (value * value) as f64 / 1e6,
             _ => value as f64,
+        }
+    }
+
+    /// What the slope of a line along it is given for.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Size => "a million pixels",
+            Self::Batch => "an image",
+            Self::Rank => "a rank",
+            Self::Tasks => "a task",
+            Self::Threads => "a thread",
         }
     }
 
@@ -256,6 +268,7 @@ fn table(points: &[Point], machine: &Machine) -> String {
         }
     }
     lines.push(String::new());
+    lines.extend(growth(points));
     if busy {
         lines.push("- \\* the machine was busy with other work in nearly every step.".to_owned());
     }
@@ -264,6 +277,32 @@ fn table(points: &[Point], machine: &Machine) -> String {
         machine.describe()
     ));
     lines.join("\n")
+}
+
+/// The straight lines through time against pixels and tasks, and through memory against the batch.
+fn growth(points: &[Point]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for what in What::value_variants() {
+        for axis in [Axis::Size, Axis::Batch, Axis::Tasks] {
+            let chosen: Vec<&Point> =
+                points.iter().filter(|point| point.setup.what == *what && point.axis == axis).collect();
+            let workers = chosen.first().map_or(0, |point| point.rows.len());
+            for i in 0..workers {
+                let (value, unit): (fn(&Measured) -> Option<f64>, _) = match axis {
+                    Axis::Batch => (|row| row.peak.map(|bytes| (bytes >> 20) as f64), "MiB of peak memory"),
+                    _ => (|row| Some(row.summary.median), "s"),
+                };
+                let rows = chosen.iter().filter_map(|point| Some((point, point.rows.get(i)?)));
+                let placed: Vec<(f64, f64)> =
+                    rows.filter_map(|(point, row)| Some((axis.place(point.value), value(row)?))).collect();
+                if let Some((start, slope)) = straight_line(&placed) {
+                    let (work, name, per) = (what.name(), &chosen[0].rows[i].title, axis.unit());
+                    sentences.push(format!("- {work}, {name}: {start:.2} + {slope:.2} {unit} {per}."));
+                }
+            }
+        }
+    }
+    sentences
 }
 
 #[cfg(test)]
@@ -316,6 +355,7 @@ mod tests {
             text.contains("| predict | batch | 2 | ours, f32 | 1.000 | 1.000 – 1.000 | 3072 |"),
             "{text}"
         );
+        assert!(text.contains("- predict, ours, f32: 3072.00 + 0.00 MiB of peak memory an image."), "{text}");
         let folder = tempfile::tempdir().unwrap();
         draw(folder.path(), What::Predict, Axis::Batch, &points).unwrap();
         for name in ["scaling-predict-batch.svg", "memory-predict-batch.svg"] {

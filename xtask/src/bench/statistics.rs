@@ -32,6 +32,18 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
 }
 
+/// Intercept and slope of the straight line with the least squared distance to `points`.
+///
+/// Nothing for fewer than two different places.
+pub(crate) fn straight_line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    (spread > 0.0).then(|| (y - together / spread * x, together / spread))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +55,12 @@ mod tests {
         assert_eq!(summary.quartiles, [1.75, 3.25]);
         assert_eq!(Summary::of(&[7.0]).unwrap().quartiles, [7.0, 7.0]);
         assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn a_straight_line_goes_through_points_that_lie_on_one() {
+        assert_eq!(straight_line(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]), Some((3.0, 2.0)));
+        assert_eq!(straight_line(&[(1.0, 5.0), (1.0, 7.0)]), None);
+        assert_eq!(straight_line(&[]), None);
     }
 }
