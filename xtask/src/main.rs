@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`. One file a command.
 
+mod bench;
 mod ci;
 mod download_weights;
 
@@ -15,12 +16,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure this project, beside PyTorch and alone
+    #[command(subcommand)]
+    Bench(bench::Arguments),
     Ci(ci::Arguments),
     DownloadWeights(download_weights::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Ci(_) => ci::run(),
         Command::DownloadWeights(arguments) => download_weights::run(&arguments),
     }
