@@ -69,7 +69,7 @@ impl Kernel for GeluStrip<'_> {
     fn run<const FMA: bool>(self) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
-            *y = x * normal_cdf_pdf(x).0;
+            *y = x * normal_cdf_pdf::<FMA>(x).0;
         }
     }
 }
@@ -84,7 +84,7 @@ impl Kernel for GeluBackwardStrip<'_> {
     fn run<const FMA: bool>(self) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
-            let (cdf, pdf) = normal_cdf_pdf(x);
+            let (cdf, pdf) = normal_cdf_pdf::<FMA>(x);
             *dx = g * (cdf + x * pdf);
         }
     }

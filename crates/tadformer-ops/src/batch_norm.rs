@@ -1,7 +1,7 @@
 //! BatchNorm over all rows of channels-last features, with a backward for both modes.
 
 use crate::host::read;
-use crate::rows::{for_blocks, sum_blocks};
+use crate::rows::{make, sum_blocks};
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Mode, Params};
@@ -115,15 +115,14 @@ fn normalize<const RELU: bool>(
     let c = moments.mean.len();
     let mean = moments.mean;
     let rstd: Vec<f32> = moments.variance.iter().map(|v| 1.0 / (v + BATCH_NORM_EPS).sqrt()).collect();
-    let mut ys = vec![0f32; xs.elem_count()];
-    {
+    let ys = {
         let (x, w, b) = (read(OP, xs)?, read(OP, weight)?, read(OP, bias)?);
         let scale: Vec<f32> = w.iter().zip(&rstd).map(|(w, r)| w * r).collect();
-        for_blocks(&mut ys, c, |first, block| {
+        make(xs.elem_count(), c, |first, block| {
             let x = &x[first * c..][..block.len()];
             vectorize(ForwardRows::<RELU>(x, &mean, &scale, &b, block));
-        });
-    }
+        })
+    };
     let (kept, kept_weight, kept_bias) = (xs.clone(), weight.clone(), bias.clone());
     record_one(OP, &[xs, weight, bias], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
@@ -143,8 +142,7 @@ fn normalize<const RELU: bool>(
             let part = |of: f32| if own { of / n } else { 0.0 };
             let offset: Vec<f32> = dbias.iter().map(|&sum| part(sum)).collect();
             let slope: Vec<f32> = dweight.iter().zip(&rstd).map(|(&sum, r)| part(sum) * r).collect();
-            let mut dx = vec![0f32; x.len()];
-            for_blocks(&mut dx, c, |first, block| {
+            let dx = make(x.len(), c, |first, block| {
                 let range = first * c..first * c + block.len();
                 let (x, g) = (&x[range.clone()], &g[range]);
                 vectorize(BackwardRows::<RELU>(x, g, &mean, &scale, &b, &offset, &slope, block));

@@ -1,7 +1,7 @@
 //! FilterNorm: every generated filter is standardised, then scaled and shifted by learned vectors.
 
 use crate::host::read;
-use crate::rows::{for_blocks, sum_blocks};
+use crate::rows::{make, sum_blocks};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 
@@ -31,10 +31,9 @@ pub fn filter_norm(filters: &Tensor, std: &Tensor, mean: &Tensor, taps: usize) -
         );
     }
     let filters = filters.contiguous()?;
-    let mut ys = vec![0f32; filters.elem_count()];
-    {
+    let ys = {
         let (x, scale, shift) = (read(OP, &filters)?, read(OP, std)?, read(OP, mean)?);
-        for_blocks(&mut ys, width, |first, block| {
+        make(filters.elem_count(), width, |first, block| {
             for (x, y) in x[first * width..].chunks_exact(width).zip(block.chunks_exact_mut(width)) {
                 for start in (0..width).step_by(taps) {
                     let (centre, rstd) = statistics(&x[start..start + taps]);
@@ -43,14 +42,13 @@ pub fn filter_norm(filters: &Tensor, std: &Tensor, mean: &Tensor, taps: usize) -
                     }
                 }
             }
-        });
-    }
+        })
+    };
     let (kept, scale) = (filters.clone(), std.clone());
     record_one(OP, &[&filters, std, mean], Output::new(ys, filters.shape()), move |grad| {
         let grad = grad.contiguous()?;
         let (x, scale, g) = (read(OP, &kept)?, read(OP, &scale)?, read(OP, &grad)?);
-        let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, width, |first, block| {
+        let dx = make(x.len(), width, |first, block| {
             let rows = x[first * width..].chunks_exact(width).zip(g[first * width..].chunks_exact(width));
             for ((x, g), dx) in rows.zip(block.chunks_exact_mut(width)) {
                 for start in (0..width).step_by(taps) {

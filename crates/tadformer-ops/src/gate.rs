@@ -1,7 +1,7 @@
 //! The learned mix of two streams.
 
 use crate::host::read;
-use crate::rows::for_blocks;
+use crate::rows::make;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 
@@ -21,16 +21,15 @@ pub fn gated_mix(skip: &Tensor, xs: &Tensor, gate: &Tensor) -> Result<Tensor> {
     }
     let (skip, xs) = (skip.contiguous()?, xs.contiguous()?);
     let g = 1.0 / (1.0 + (-read(OP, gate)?[0]).exp());
-    let mut ys = vec![0f32; xs.elem_count()];
-    {
+    let ys = {
         let (s, x) = (read(OP, &skip)?, read(OP, &xs)?);
-        for_blocks(&mut ys, STRIP, |first, block| {
+        make(xs.elem_count(), STRIP, |first, block| {
             let range = first * STRIP..first * STRIP + block.len();
             for ((y, s), x) in block.iter_mut().zip(&s[range.clone()]).zip(&x[range]) {
                 *y = g * s + (1.0 - g) * x;
             }
-        });
-    }
+        })
+    };
     let (kept_skip, kept_xs, gate_shape) = (skip.clone(), xs.clone(), gate.shape().clone());
     record_one(OP, &[&skip, &xs, gate], Output::new(ys, xs.shape()), move |grad| {
         let (s, x, grad) = (read(OP, &kept_skip)?, read(OP, &kept_xs)?, grad.contiguous()?);

@@ -51,12 +51,32 @@ impl<'a> Matrix<'a> {
 pub(crate) fn matmul(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
     // Below this the threads cost more than they save.
     let parallel = a.rows * a.cols * b.cols >= 1 << 20;
-    product(dst, accumulate, alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None });
+    into(dst, accumulate, alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None });
+}
+
+/// `alpha · a b` in memory that nothing else has written before.
+pub(crate) fn product(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let parallel = a.rows * a.cols * b.cols >= 1 << 20;
+    product_with(alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None })
+}
+
+fn product_with(alpha: f32, a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) -> Vec<f32> {
+    let len = a.rows * b.cols;
+    if a.cols == 0 {
+        return vec![0f32; len];
+    }
+    let mut dst = Vec::with_capacity(len);
+    // SAFETY: there is room for `len` numbers, and without accumulation the product writes each and reads none.
+    unsafe {
+        multiply(dst.as_mut_ptr(), false, alpha, a, b, parallelism);
+        dst.set_len(len);
+    }
+    dst
 }
 
 /// [`matmul`] on the calling thread, for products within a task.
 pub(crate) fn matmul_serial(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
-    product(dst, accumulate, alpha, a, b, Parallelism::None);
+    into(dst, accumulate, alpha, a, b, Parallelism::None);
 }
 
 /// `alpha · aᵀ b` for tall matrices: the gradient of a weight. The rows are cut into parts of fixed size that are summed in
@@ -64,21 +84,32 @@ pub(crate) fn matmul_serial(dst: &mut [f32], accumulate: bool, alpha: f32, a: Ma
 pub(crate) fn matmul_tall(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let size = a.cols * b.cols;
     let rows = a.rows.div_ceil(16).max(1024);
-    let parts = (0..a.rows.div_ceil(rows)).into_par_iter().map(|part| {
-        let mut product = vec![0f32; size];
-        matmul_serial(&mut product, false, alpha, a.rows_of(part, rows).t(), b.rows_of(part, rows));
-        product
-    });
+    let parts = (0..a.rows.div_ceil(rows))
+        .into_par_iter()
+        .map(|part| product_with(alpha, a.rows_of(part, rows).t(), b.rows_of(part, rows), Parallelism::None));
     if a.rows <= rows {
-        let mut product = vec![0f32; size];
-        matmul(&mut product, false, alpha, a.t(), b);
-        return product;
+        return product(alpha, a.t(), b);
     }
     add_up(parts.collect(), size)
 }
 
-fn product(
+fn into(
     dst: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: Parallelism,
+) {
+    assert_eq!(dst.len(), a.rows * b.cols, "the product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
+    // SAFETY: `dst` has room for the product, holds numbers, and its borrow is exclusive.
+    unsafe { multiply(dst.as_mut_ptr(), accumulate, alpha, a, b, parallelism) }
+}
+
+/// # Safety
+/// There is room at `dst` for the product, and nobody else looks at it; to accumulate, there must be numbers.
+unsafe fn multiply(
+    dst: *mut f32,
     accumulate: bool,
     alpha: f32,
     a: Matrix<'_>,
@@ -87,18 +118,16 @@ fn product(
 ) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert_eq!(k, b.rows, "the inner dimensions of a product");
-    assert_eq!(dst.len(), m * n, "the product of {m}×{k} and {k}×{n}");
-    if dst.is_empty() {
+    if m * n == 0 {
         return;
     }
-    // SAFETY: `Matrix` holds slices of exactly rows × cols elements reachable by its strides, `dst` likewise, and the
-    // borrow of `dst` is exclusive.
+    // SAFETY: `Matrix` holds slices of exactly rows × cols elements reachable by its strides; for `dst` the caller vouches.
     unsafe {
         gemm(
             m,
             n,
             k,
-            dst.as_mut_ptr(),
+            dst,
             1,
             n as isize,
             accumulate,

@@ -1,6 +1,6 @@
 //! `y = x Wᵀ + b`, all three trainable.
 
-use crate::gemm::{Matrix, matmul, matmul_tall};
+use crate::gemm::{self, Matrix, matmul, matmul_tall};
 use crate::host::read;
 use crate::rows::{make, sum_blocks};
 use crate::simd::{Kernel, vectorize};
@@ -123,14 +123,14 @@ pub(crate) fn affine(
     (out_dim, in_dim): (usize, usize),
 ) -> Vec<f32> {
     let rows = xs.len() / in_dim;
-    let mut ys = match bias {
-        Some(bias) => make(rows * out_dim, out_dim, |_, block| {
-            block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(bias));
-        }),
-        None => vec![0f32; rows * out_dim],
-    };
     let (x, w) = (Matrix::new(xs, rows, in_dim), Matrix::new(weight, out_dim, in_dim));
-    matmul(&mut ys, bias.is_some(), 1.0, x, w.t());
+    let Some(bias) = bias else {
+        return gemm::product(1.0, x, w.t());
+    };
+    let mut ys = make(rows * out_dim, out_dim, |_, block| {
+        block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(bias));
+    });
+    matmul(&mut ys, true, 1.0, x, w.t());
     ys
 }
 
@@ -139,8 +139,7 @@ pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -
     let (out_dim, in_dim) = weight.dims2()?;
     let (g, w) = (read(op, grad)?, read(op, weight)?);
     let rows = g.len() / out_dim;
-    let mut dx = vec![0f32; rows * in_dim];
-    matmul(&mut dx, false, 1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&w, out_dim, in_dim));
+    let dx = gemm::product(1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&w, out_dim, in_dim));
     let mut shape = grad.dims().to_vec();
     *shape.last_mut().expect("a gradient has the rank of its output") = in_dim;
     Tensor::from_vec(dx, shape, grad.device())

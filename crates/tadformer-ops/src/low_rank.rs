@@ -3,7 +3,7 @@
 use crate::FrozenLinear;
 use crate::activation::{GeluBackwardStrip, GeluStrip};
 use crate::drop::{DropoutMask, MaskStrips, sum_repeats};
-use crate::gemm::{Matrix, matmul, matmul_serial, matmul_tall};
+use crate::gemm::{Matrix, matmul, matmul_serial, matmul_tall, product};
 use crate::host::read;
 use crate::linear::affine;
 use crate::rows::{add_up, make};
@@ -85,13 +85,10 @@ pub fn low_rank_linear(
         let grad = grad.contiguous()?;
         let (g, a, b) = (read(OP, &grad)?, read(OP, &kept_down)?, read(OP, &kept_up)?);
         let g_matrix = Matrix::new(&g, rows, out_dim);
-        let mut dcodes = vec![0f32; rows * rank];
-        matmul(&mut dcodes, false, scale, g_matrix, Matrix::new(&b, out_dim, rank));
+        let dcodes = product(scale, g_matrix, Matrix::new(&b, out_dim, rank));
         let dup = matmul_tall(scale, g_matrix, Matrix::new(&codes, rows, rank));
         let dx = if kept_xs.track_op() {
-            let mut dx = vec![0f32; rows * in_dim];
-            matmul(&mut dx, false, 1.0, g_matrix, Matrix::new(&read(OP, &weight)?, out_dim, in_dim));
-            Some(dx)
+            Some(product(1.0, g_matrix, Matrix::new(&read(OP, &weight)?, out_dim, in_dim)))
         } else {
             None
         };
@@ -145,8 +142,7 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
         let grad = grad.contiguous()?;
         let (g, z, b) = (read(OP, &grad)?, read(OP, &kept_codes)?, read(OP, &kept_up)?);
         let g = Matrix::new(&g, rows, out_dim);
-        let mut dcodes = vec![0f32; rows * rank];
-        matmul(&mut dcodes, false, scale, g, Matrix::new(&b, out_dim, rank));
+        let dcodes = product(scale, g, Matrix::new(&b, out_dim, rank));
         let dup = matmul_tall(scale, g, Matrix::new(&z, rows, rank));
         let device = grad.device();
         let dbase =
@@ -200,11 +196,10 @@ fn activate(xs: &[f32]) -> Vec<f32> {
 /// `drop(x) Aᵀ`, tile by tile.
 fn masked_product(xs: &[f32], mask: Option<DropoutMask>, a: Matrix<'_>, rows: usize) -> Vec<f32> {
     let (rank, in_dim) = a.shape();
-    let mut codes = vec![0f32; rows * rank];
     let Some(mask) = mask else {
-        matmul(&mut codes, false, 1.0, Matrix::new(xs, rows, in_dim), a.t());
-        return codes;
+        return product(1.0, Matrix::new(xs, rows, in_dim), a.t());
     };
+    let mut codes = vec![0f32; rows * rank];
     let tile = tile_rows(in_dim);
     codes.par_chunks_mut(tile * rank).enumerate().for_each_init(Vec::new, |dropped, (i, codes)| {
         let rows = codes.len() / rank;

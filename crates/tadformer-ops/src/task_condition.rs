@@ -2,7 +2,7 @@
 
 use crate::elementary::normal_cdf_pdf;
 use crate::host::read;
-use crate::rows::for_blocks;
+use crate::rows::make;
 use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
@@ -30,21 +30,18 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
     let (scores, context) = (scores.contiguous()?, context.contiguous()?);
     let tokens = b * h * w;
     let shape = Sizes { tokens, tasks, prompts, heads, channels: c };
-    let mut ys = vec![0f32; tasks * tokens * c];
-    {
+    let ys = {
         let (s, x) = (read(OP, &scores)?, read(OP, &context)?);
-        for_blocks(&mut ys, c, |first, block| vectorize(ForwardRows(shape, &s, &x, first, block)));
-    }
+        make(tasks * tokens * c, c, |first, block| vectorize(ForwardRows(shape, &s, &x, first, block)))
+    };
     let (kept_scores, kept_context) = (scores.clone(), context.clone());
     record_one(OP, &[&scores, &context], Output::new(ys, (tasks * b, h, w, c)), move |grad| {
         let grad = grad.contiguous()?;
         let (s, x, g) = (read(OP, &kept_scores)?, read(OP, &kept_context)?, read(OP, &grad)?);
-        let mut ds = vec![0f32; s.len()];
-        for_blocks(&mut ds, prompts * heads, |first, block| {
+        let ds = make(s.len(), prompts * heads, |first, block| {
             vectorize(ScoreRows(shape, &s, &x, &g, first, block));
         });
-        let mut dx = vec![0f32; x.len()];
-        for_blocks(&mut dx, c, |first, block| vectorize(ContextRows(shape, &s, &g, first, block)));
+        let dx = make(x.len(), c, |first, block| vectorize(ContextRows(shape, &s, &g, first, block)));
         let ds = Tensor::from_vec(ds, kept_scores.shape(), grad.device())?;
         let dx = Tensor::from_vec(dx, kept_context.shape(), grad.device())?;
         Ok(vec![Some(ds), Some(dx)])
@@ -74,9 +71,9 @@ impl Sizes {
 
     /// `a_t` of one token and head.
     #[inline(always)]
-    fn map(self, task_scores: &[f32], head: usize) -> f32 {
+    fn map<const FMA: bool>(self, task_scores: &[f32], head: usize) -> f32 {
         let scores = (0..self.per_task()).map(|j| task_scores[j * self.heads + head]);
-        scores.map(|s| s * normal_cdf_pdf(s).0).sum::<f32>() / self.per_task() as f32
+        scores.map(|s| s * normal_cdf_pdf::<FMA>(s).0).sum::<f32>() / self.per_task() as f32
     }
 }
 
@@ -93,7 +90,7 @@ impl Kernel for ForwardRows<'_> {
             let (task, token) = ((first + i) / sizes.tokens, (first + i) % sizes.tokens);
             let (scores, x) = (sizes.task_scores(scores, token, task), &context[token * c..][..c]);
             for head in 0..sizes.heads {
-                let map = sizes.map(scores, head);
+                let map = sizes.map::<FMA>(scores, head);
                 for k in head * d..(head + 1) * d {
                     y[k] = map * x[k];
                 }
@@ -126,7 +123,7 @@ impl Kernel for ScoreRows<'_> {
                     let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
                     for j in 0..sizes.per_task() {
                         let s = s[j * sizes.heads + head];
-                        let (cdf, pdf) = normal_cdf_pdf(s);
+                        let (cdf, pdf) = normal_cdf_pdf::<FMA>(s);
                         ds[j * sizes.heads + head] = product * (cdf + s * pdf) / sizes.per_task() as f32;
                     }
                 }
@@ -153,7 +150,7 @@ impl Kernel for ContextRows<'_> {
                     &grads[(task * sizes.tokens + token) * c..][..c],
                 );
                 for head in 0..sizes.heads {
-                    let map = sizes.map(s, head);
+                    let map = sizes.map::<FMA>(s, head);
                     for k in head * d..(head + 1) * d {
                         dx[k] += map * g[k];
                     }

@@ -112,7 +112,7 @@ impl Kernel for Logistic<'_> {
         for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
             let sign = if positive(*y) { -1.0 } else { 1.0 };
             let s = sign * x;
-            let e = exp(-x.abs());
+            let e = exp::<FMA>(-x.abs());
             let hinge = if s > 0.0 { s } else { 0.0 };
             *loss = hinge + log_1p(e);
             *slope = sign * (if s > 0.0 { 1.0 } else { e }) / (1.0 + e);

@@ -127,7 +127,7 @@ impl Kernel for Exponentials<'_> {
         }
         for row in strip.iter_mut() {
             for ((x, max), total) in row.iter_mut().zip(max.iter()).zip(total.iter_mut()) {
-                *x = exp(*x - max);
+                *x = exp::<FMA>(*x - max);
                 *total += *x;
             }
         }

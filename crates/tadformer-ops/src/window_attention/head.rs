@@ -95,7 +95,7 @@ impl Scratch {
             let mut sums = [0f32; LANES];
             for p in p.chunks_exact_mut(PAD) {
                 for i in 0..PAD {
-                    p[i] = exp(p[i] - most);
+                    p[i] = exp::<FMA>(p[i] - most);
                     sums[i] += p[i];
                 }
             }
