@@ -2,7 +2,7 @@
 
 use crate::host::read;
 use crate::rows::{make, sum_blocks};
-use crate::simd::{Kernel, vectorize};
+use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Mode, Params};
 use candle_core::{Device, Result, Tensor, Var, bail};
@@ -168,7 +168,7 @@ impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
         let (scale, bias) = (&scale[..c], &bias[..c]);
         for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
             for i in 0..c {
-                let value = (x[i] - mean[i]) * scale[i] + bias[i];
+                let value = mul_add::<FMA>(x[i] - mean[i], scale[i], bias[i]);
                 // A NaN is neither and stays.
                 y[i] = if RELU && value <= 0.0 { 0.0 } else { value };
             }
@@ -178,8 +178,8 @@ impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
 
 /// The gradient of the normalised and scaled number: with `RELU`, 0 where the forward cut it off.
 #[inline(always)]
-fn pass<const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32 {
-    if RELU && centred * scale + bias <= 0.0 { 0.0 } else { grad }
+fn pass<const FMA: bool, const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32 {
+    if RELU && mul_add::<FMA>(centred, scale, bias) <= 0.0 { 0.0 } else { grad }
 }
 
 /// Adds `g · (x − mean)` to the first half of `sum` and `g` to the second.
@@ -204,7 +204,7 @@ impl<const RELU: bool> Kernel for ParameterRows<'_, RELU> {
         for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
             for i in 0..c {
                 let centred = x[i] - mean[i];
-                let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+                let g = pass::<FMA, RELU>(g[i], centred, scale[i], bias[i]);
                 dnormal[i] += g * centred;
                 dbias[i] += g;
             }
@@ -235,7 +235,7 @@ impl<const RELU: bool> Kernel for BackwardRows<'_, RELU> {
         for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
             for i in 0..c {
                 let centred = x[i] - mean[i];
-                let g = pass::<RELU>(g[i], centred, scale[i], bias[i]);
+                let g = pass::<FMA, RELU>(g[i], centred, scale[i], bias[i]);
                 dx[i] = scale[i] * (g - offset[i] - slope[i] * centred);
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::host::read;
 use crate::rows::{make, make_and_sum};
-use crate::simd::{Kernel, lane_sum, lane_sum2, vectorize};
+use crate::simd::{Kernel, lane_sum, lane_sum2, mul_add, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
@@ -100,7 +100,7 @@ impl Kernel for ForwardRows<'_> {
         for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
             let (mean, rstd) = statistics(x, eps);
             for i in 0..c {
-                y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+                y[i] = mul_add::<FMA>((x[i] - mean) * rstd, weight[i], bias[i]);
             }
         }
     }

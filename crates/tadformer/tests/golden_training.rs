@@ -95,7 +95,6 @@ fn twenty_updates_follow_the_published_trajectory() {
     let (steps, batches) = (golden["steps"].as_u64().unwrap(), golden["nbatch"].as_u64().unwrap());
     assert_eq!(steps, 20);
     let mut rng = Rng::named(0, "golden", 0);
-    let mut norms_off = Vec::new();
     for step in 0..steps {
         let expected = |key: &str| file.meta["per_step"][key][step as usize].as_f64().unwrap();
         let (image, labels) = batch(&file, (step % batches) as usize);
@@ -107,15 +106,13 @@ fn twenty_updates_follow_the_published_trajectory() {
         let without: BTreeSet<String> = gradients.missing().map(str::to_owned).collect();
         assert_eq!(without, listed(&file, "never_updated"), "step {step}: tensors without a gradient");
         let norm = gradients.clip(golden["clip"].as_f64().unwrap()).unwrap();
-        // One of the heads' 74,000 ReLUs may be so near its kink that rounding decides it, which changes gradients by
-        // up to 1 %: a single step may be off by more than all are together.
-        assert_near(&format!("step {step}: gradient norm"), norm, expected("grad_norm"), 5e-3);
-        norms_off.push(norm / expected("grad_norm") - 1.0);
+        // One direction of step 3 is so near its label that rounding can decide the sign of its L1 gradient. On the
+        // other side the norms are off by up to 1.2e-3 from there on, instead of 5e-6.
+        assert_near(&format!("step {step}: gradient norm"), norm, expected("grad_norm"), 1e-3);
         let lr = schedule.lr_for_update(step);
         assert_near(&format!("step {step}: learning rate"), lr, expected("lr"), 1e-7);
         adamw.step(&gradients, lr).unwrap();
     }
-    assert!(rms(norms_off.iter().copied()) <= 1e-3, "gradient norms are off by {norms_off:?}");
     assert_final_weights(&file, &parameters);
     for entry in store.with_role(Role::Buffer) {
         assert_close(&entry.name, &entry.tensor, file.tensor(&format!("final_buf/{}", entry.name)), 1e-3);

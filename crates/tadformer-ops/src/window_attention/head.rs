@@ -99,8 +99,8 @@ impl Scratch {
                     sums[i] += p[i];
                 }
             }
-            let share = 1.0 / lane_sum(&sums, |x| x);
-            p.iter_mut().for_each(|p| *p *= share);
+            let sum = lane_sum(&sums, |x| x);
+            p.iter_mut().for_each(|p| *p /= sum);
         }
     }
 
