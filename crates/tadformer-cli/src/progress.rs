@@ -22,10 +22,15 @@ impl TrainingProgress {
         let terminal = std::io::stderr().is_terminal();
         let target =
             if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Self::on(target, !quiet && !terminal)
+    }
+
+    /// A bar on `target`, and lines on the standard error besides where there are to be `lines`.
+    fn on(target: ProgressDrawTarget, lines: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
         let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {wide_msg}");
         bar.set_style(style.expect("a template that a test draws"));
-        Self { bar, lines: !quiet && !terminal, last_line: None, rate: 0.0, started: None }
+        Self { bar, lines, last_line: None, rate: 0.0, started: None }
     }
 
     pub(crate) fn finish(&self) {
@@ -79,9 +84,11 @@ impl Reporter for TrainingProgress {
             .map(|(task, score)| format!("{task} {} {:.2}{}", score.name, score.value, score.unit))
             .collect();
         let line = format!("after epoch {epoch}: {}", figures.join(", "));
-        // Asked before: the bar is locked while it is suspended.
-        if self.lines || !self.bar.is_hidden() {
-            self.bar.suspend(|| eprintln!("{line}"));
+        if self.lines {
+            eprintln!("{line}");
+        } else {
+            // Above the bar; a hidden bar prints nothing.
+            self.bar.println(line);
         }
     }
 }
@@ -119,8 +126,37 @@ mod tests {
     }
 
     #[test]
-    fn bars_have_valid_templates() {
+    fn a_terminal_shows_a_bar_and_the_scores_above_it() {
+        let term = indicatif::InMemoryTerm::new(6, 120);
+        let mut progress = TrainingProgress::on(ProgressDrawTarget::term_like(Box::new(term.clone())), false);
+        let update = UpdateRecord {
+            kind: "update",
+            update: 1,
+            epoch: 0,
+            lr: 1e-3,
+            total: 2.5,
+            losses: [("depth", 0.25), ("semseg", 2.25)].into(),
+            unlabelled: std::collections::BTreeMap::new(),
+            grad_norm: 1.0,
+            seconds: 1.0,
+            images_per_second: 3.0,
+            waited: 0.0,
+        };
+        progress.update(&update, 8);
+        progress.evaluated(1, &Evaluation { scores: Vec::new(), panels: Vec::new() });
+        let seen = term.contents();
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines.len(), 2, "{seen}");
+        assert_eq!(lines[0].trim_end(), "after epoch 1:");
+        assert!(lines[1].starts_with("epoch 1 ") && lines[1].contains(" 2/8 "), "{seen}");
+        assert!(lines[1].contains("depth 0.250  semseg 2.250 | 3.0 images/s | "), "{seen}");
+        assert!(lines[1].trim_end().ends_with(" left"), "{seen}");
+        progress.finish();
+        assert_eq!(term.contents().trim_end(), "after epoch 1:", "the bar is gone at the end");
+    }
+
+    #[test]
+    fn a_counting_bar_has_a_valid_template() {
         counted("test", 3).finish_and_clear();
-        TrainingProgress::new(true).finish();
     }
 }

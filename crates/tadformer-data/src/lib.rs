@@ -23,7 +23,9 @@ pub use loader::{Batch, Epoch, Loader, augmentation_stream};
 pub use raster::Raster;
 pub use sample::Sample;
 pub use sampler::{Position, Sampler, Sampling};
-pub use task::{Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec};
+pub use task::{
+    BackgroundOnly, Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec,
+};
 pub use transforms::{
     Augmentation, Draw, IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Pipeline, Scale, denormalize, normalize,
 };

@@ -1,7 +1,7 @@
 //! The one pixel container: planes of `f32`.
 
-/// Planes of `f32`, one a channel, rows from the top.
-#[derive(Debug, Clone, PartialEq)]
+/// Planes of `f32`, one a channel, rows from the top; none by default.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Raster {
     /// Number of planes.
     pub channels: usize,

@@ -18,6 +18,15 @@ pub enum LabelKind {
     Metres,
 }
 
+/// What a class map without any class but background says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackgroundOnly {
+    /// There is nothing to see: background is learnt.
+    Labelled,
+    /// Nobody looked: the map is ignored as a whole. The literature trains human parts only on pictures that show people.
+    Ignored,
+}
+
 /// How logits and labels become a number to minimise (`tadformer::losses`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
@@ -71,6 +80,8 @@ pub struct TaskDefinition {
     pub title: &'static str,
     /// What its labels hold.
     pub label: LabelKind,
+    /// What a class map of nothing but background says.
+    pub background_only: BackgroundOnly,
     /// Its loss.
     pub loss: Loss,
     /// Weight of its loss in the total.
@@ -91,6 +102,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "semseg",
         title: "semantic segmentation",
         label: LabelKind::Classes,
+        background_only: BackgroundOnly::Labelled,
         loss: Loss::CrossEntropy,
         loss_weight: 1.0,
         metric: Metric::MeanIou,
@@ -100,6 +112,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "human_parts",
         title: "human part segmentation",
         label: LabelKind::Classes,
+        background_only: BackgroundOnly::Ignored,
         loss: Loss::CrossEntropy,
         loss_weight: 2.0,
         metric: Metric::MeanIou,
@@ -109,6 +122,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "sal",
         title: "saliency",
         label: LabelKind::Binary,
+        background_only: BackgroundOnly::Labelled,
         loss: Loss::BalancedBce { positive_weight: None },
         loss_weight: 5.0,
         metric: Metric::Saliency,
@@ -118,6 +132,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "normals",
         title: "surface normals",
         label: LabelKind::UnitVector,
+        background_only: BackgroundOnly::Labelled,
         loss: Loss::NormalsL1,
         loss_weight: 10.0,
         metric: Metric::Normals,
@@ -127,6 +142,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "edge",
         title: "edge detection",
         label: LabelKind::Binary,
+        background_only: BackgroundOnly::Labelled,
         loss: Loss::BalancedBce { positive_weight: Some(0.95) },
         loss_weight: 50.0,
         metric: Metric::Edge,
@@ -136,6 +152,7 @@ pub static TASKS: [TaskDefinition; 6] = [
         name: "depth",
         title: "depth",
         label: LabelKind::Metres,
+        background_only: BackgroundOnly::Labelled,
         loss: Loss::L1,
         loss_weight: 1.0,
         metric: Metric::Depth,

@@ -1,87 +1,20 @@
 //! The loader as a trainer uses it.
 
-use std::path::PathBuf;
+mod made;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tadformer_data::{
-    Augmentation, Batch, Dataset, Error, IGNORE, Loader, Pipeline, Raster, Result, Sample, Sampling, Task,
-    TaskSpec,
-};
+use made::{Fault, Made};
+use tadformer_data::{Augmentation, Batch, IGNORE, Loader, Pipeline, Result, Sampling};
 
-/// Samples made from their index, of sizes that differ.
-struct Made {
-    tasks: Vec<TaskSpec>,
-    len: usize,
-    fault: When,
-    loads: AtomicUsize,
-}
+/// The tasks of every data set here.
+const TASKS: [&str; 3] = ["semseg", "normals", "depth"];
 
 type When = fn(usize) -> Fault;
 
-enum Fault {
-    None,
-    Missing,
-    Panic,
-    OddShape,
-    Slow,
-}
-
-impl Made {
-    fn new(len: usize) -> Self {
-        let spec = |name| TaskSpec {
-            task: Task::from_name(name).unwrap(),
-            outputs: 3,
-            classes: Vec::new(),
-            palette: Vec::new(),
-        };
-        let tasks = ["semseg", "normals", "depth"].map(spec).to_vec();
-        Self { tasks, len, fault: |_| Fault::None, loads: AtomicUsize::new(0) }
-    }
-}
-
-impl Dataset for Made {
-    fn name(&self) -> &str {
-        "made"
-    }
-
-    fn tasks(&self) -> &[TaskSpec] {
-        &self.tasks
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn id(&self, index: usize) -> String {
-        format!("{index:04}")
-    }
-
-    fn load(&self, index: usize) -> Result<Sample> {
-        self.loads.fetch_add(1, Ordering::Relaxed);
-        let (mut height, width) = (10 + index % 5, 14 + index % 3);
-        match (self.fault)(index) {
-            Fault::None => {}
-            Fault::Missing => {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(Error::Io { action: "read", path: PathBuf::from("labels/0007.png"), source });
-            }
-            Fault::Panic => panic!("the reader is broken"),
-            Fault::OddShape => height = 0,
-            Fault::Slow => std::thread::sleep(Duration::from_millis(20)),
-        }
-        let raster = |channels: usize, modulus: usize| {
-            let data = (0..channels * height * width).map(|i| ((i * 31 + index * 7) % modulus) as f32);
-            Raster { channels, height, width, data: data.collect() }
-        };
-        let [semseg, normals, depth] = [0, 1, 2].map(|i| self.tasks[i].task);
-        let mut labels = vec![(semseg, raster(1, 21)), (normals, raster(3, 2))];
-        if index.is_multiple_of(2) {
-            labels.push((depth, raster(1, 9)));
-        }
-        Ok(Sample { id: self.id(index), image: raster(3, 256), labels })
-    }
+fn made(len: usize) -> Made {
+    Made::new(&TASKS, len)
 }
 
 fn sampling(batch_size: usize) -> Sampling {
@@ -102,12 +35,12 @@ fn batches(loader: &Loader, epoch: u64, start: usize) -> Vec<Batch> {
 
 #[test]
 fn every_number_of_workers_gives_the_same_batches() {
-    let inline = loader(Made::new(23), 4, 0);
+    let inline = loader(made(23), 4, 0);
     let expected: Vec<_> = (0..2).map(|epoch| batches(&inline, epoch, 0)).collect();
     assert_eq!(expected[0].len(), 6);
     assert_ne!(expected[0], expected[1]);
     for workers in [1, 2, 5, 16] {
-        let threaded = loader(Made::new(23), 4, workers);
+        let threaded = loader(made(23), 4, workers);
         for (epoch, expected) in expected.iter().enumerate() {
             assert!(batches(&threaded, epoch as u64, 0) == *expected, "{workers} workers, epoch {epoch}");
         }
@@ -117,9 +50,9 @@ fn every_number_of_workers_gives_the_same_batches() {
 #[test]
 fn a_resume_in_the_middle_of_an_epoch_goes_on_as_if_never_stopped() {
     for workers in [0, 3] {
-        let whole = batches(&loader(Made::new(23), 4, workers), 2, 0);
+        let whole = batches(&loader(made(23), 4, workers), 2, 0);
         for start in 0..=whole.len() + 1 {
-            let resumed = batches(&loader(Made::new(23), 4, workers), 2, start);
+            let resumed = batches(&loader(made(23), 4, workers), 2, start);
             assert!(resumed == whole[start.min(whole.len())..], "{workers} workers from batch {start}");
         }
     }
@@ -127,7 +60,7 @@ fn a_resume_in_the_middle_of_an_epoch_goes_on_as_if_never_stopped() {
 
 #[test]
 fn batches_have_the_documented_shapes_and_order() {
-    let made = loader(Made::new(9), 4, 2);
+    let made = loader(made(9), 4, 2);
     let all = batches(&made, 0, 0);
     assert_eq!(all.iter().map(|batch| batch.ids.len()).collect::<Vec<_>>(), [4, 4, 1]);
     let ids: Vec<String> = all.iter().flat_map(|batch| batch.ids.clone()).collect();
@@ -157,7 +90,7 @@ fn an_error_names_its_sample_and_the_next_batches_follow() {
             (|i| if i == 7 { Fault::OddShape } else { Fault::None }, ["`0007`", "shape"]),
         ];
         for (fault, words) in faults {
-            let dataset = Made { fault, ..Made::new(20) };
+            let dataset = Made { fault, ..made(20) };
             let sampling = Sampling { shuffle: false, ..sampling(4) };
             let loader = Loader::new(Arc::new(dataset), training(), sampling, workers).unwrap();
             let results: Vec<_> = loader.epoch(0, 0).collect();
@@ -179,36 +112,36 @@ fn an_error_names_its_sample_and_the_next_batches_follow() {
 #[test]
 fn dropping_an_epoch_stops_its_workers() {
     for taken in [0, 1, 3] {
-        let dataset = Arc::new(Made { fault: |_| Fault::Slow, ..Made::new(4000) });
+        let dataset = Arc::new(Made { fault: |_| Fault::Slow, ..made(4000) });
         let loader = Loader::new(Arc::clone(&dataset) as _, training(), sampling(8), 3).unwrap();
         let mut epoch = loader.epoch(0, 0);
         for _ in 0..taken {
             epoch.next().unwrap().unwrap();
         }
         drop(epoch);
-        let loads = dataset.loads.load(Ordering::Relaxed);
+        let loads = dataset.loads();
         // What was taken, and at most two batches ahead of it.
         assert!(loads <= 8 * (taken + 2), "{loads} samples for {taken} batches");
         // The workers' clones of the data set are gone with them: this one and the loader's are left.
         assert_eq!(Arc::strong_count(&dataset), 2);
-        assert_eq!(dataset.loads.load(Ordering::Relaxed), loads);
+        assert_eq!(dataset.loads(), loads);
     }
 }
 
 #[test]
 fn prefetch_is_bounded() {
-    let dataset = Arc::new(Made::new(1000));
+    let dataset = Arc::new(made(1000));
     let loader = Loader::new(Arc::clone(&dataset) as _, training(), sampling(4), 2).unwrap();
     let mut epoch = loader.epoch(0, 0);
     epoch.next().unwrap().unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    assert!(dataset.loads.load(Ordering::Relaxed) <= 3 * 4);
+    assert!(dataset.loads() <= 3 * 4);
     assert_eq!(epoch.len(), 249);
 }
 
 #[test]
 fn waiting_is_measured() {
-    let dataset = Made { fault: |_| Fault::Slow, ..Made::new(4) };
+    let dataset = Made { fault: |_| Fault::Slow, ..made(4) };
     let loader = loader(dataset, 2, 0);
     assert_eq!(loader.waited(), Duration::ZERO);
     batches(&loader, 0, 0);
@@ -218,7 +151,7 @@ fn waiting_is_measured() {
 #[test]
 fn what_can_never_train_is_refused_before_it_starts() {
     let refused = |len, sampling, pipeline| {
-        let result = Loader::new(Arc::new(Made::new(len)), pipeline, sampling, 1);
+        let result = Loader::new(Arc::new(made(len)), pipeline, sampling, 1);
         result.err().expect("it should be refused").to_string()
     };
     let message = refused(0, sampling(2), training());
@@ -233,7 +166,7 @@ fn what_can_never_train_is_refused_before_it_starts() {
 fn samples_of_different_sizes_do_not_make_a_batch() {
     let load = |batch_size| {
         let sampling = Sampling::sequential(batch_size);
-        let loader = Loader::new(Arc::new(Made::new(4)), Pipeline::none(), sampling, 1).unwrap();
+        let loader = Loader::new(Arc::new(made(4)), Pipeline::none(), sampling, 1).unwrap();
         loader.epoch(0, 0).collect::<Result<Vec<_>>>()
     };
     assert_eq!(load(1).unwrap().len(), 4);

@@ -1,6 +1,5 @@
 //! Maps of a picture of any size.
 
-use crate::checkpoint::Checkpoint;
 use crate::evaluate::raster;
 use crate::run::RunDir;
 use crate::session::Session;
@@ -24,7 +23,7 @@ impl Predictor {
     pub fn open(run: &RunDir, overrides: &[Override]) -> Result<Self> {
         let best = run.best_checkpoint();
         let path = if best.is_file() { best } else { run.last_checkpoint() };
-        let session = Session::restored(run.config(overrides)?, &Checkpoint::read(&path)?)?;
+        let session = Session::restored(run.config(overrides)?, &run.read_checkpoint(&path)?)?;
         Ok(Self { session })
     }
 

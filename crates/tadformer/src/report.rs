@@ -134,34 +134,40 @@ impl Report {
         run.write("metrics.md", self.table().as_bytes())
     }
 
-    /// The headline figures as a Markdown table: before, best, last, and the published single-task figures.
+    /// The headline figures as a Markdown table: before, best, last, what changed, and the published single-task figures
+    /// with Δm where there are any.
     pub fn table(&self) -> String {
         let (Some(first), Some(best), Some(last)) =
             (self.snapshots.first(), self.best(), self.snapshots.last())
         else {
             return String::new();
         };
-        let mut table = String::from("| task | score | before | best | last | single task |\n");
-        table += "| --- | --- | ---: | ---: | ---: | ---: |\n";
+        let mut table = String::from("| task | score | before | best | last | change | single task |\n");
+        table += "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n";
         for (task, name) in &self.headlines {
-            let cell = |snapshot: &Snapshot| {
-                figure(snapshot, task, name).map_or("–".to_owned(), |v| format!("{v:.2}"))
-            };
-            let single = self.single_task.iter().find(|(found, _)| found == task);
-            let single = single.map_or("–".to_owned(), |(_, value)| format!("{value:.2}"));
-            let unit =
-                first.scores.get(task).and_then(|s| s.get(name)).map_or("", |value| value.unit.as_str());
-            let better = first.scores.get(task).and_then(|s| s.get(name)).is_none_or(|v| v.higher_is_better);
-            let arrow = if better { "↑" } else { "↓" };
-            let (before, best, last) = (cell(first), cell(best), cell(last));
+            let value = |snapshot: &Snapshot| figure(snapshot, task, name);
+            let cell = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.2}"));
+            let single = self.single_task.iter().find(|(found, _)| found == task).map(|(_, value)| *value);
+            let known = first.scores.get(task).and_then(|scores| scores.get(name));
+            let unit = known.map_or("", |value| value.unit.as_str());
+            let arrow = if known.is_none_or(|value| value.higher_is_better) { "↑" } else { "↓" };
+            // A difference, not a ratio: a network that knows nothing may score next to nothing.
+            let change =
+                value(first).zip(value(last)).map_or("–".to_owned(), |(a, b)| format!("{:+.2}", b - a));
             let score = if unit.is_empty() { name.clone() } else { format!("{name} ({unit})") };
+            let (before, best, last) = (cell(value(first)), cell(value(best)), cell(value(last)));
             // Writing to a string does not fail.
-            let _ = writeln!(table, "| {task} | {score} {arrow} | {before} | {best} | {last} | {single} |");
+            let _ = writeln!(
+                table,
+                "| {task} | {score} {arrow} | {before} | {best} | {last} | {change} | {} |",
+                cell(single)
+            );
         }
-        let gain = |snapshot: &Snapshot| snapshot.gain.map_or("–".to_owned(), |gain| format!("{gain:+.2}"));
-        let against = if self.single_task.is_empty() { "mean gain over before (%)" } else { "Δm (%)" };
-        let _ =
-            writeln!(table, "| all | {against} ↑ | {} | {} | {} | – |", gain(first), gain(best), gain(last));
+        if !self.single_task.is_empty() {
+            let [first, best, last] = [first, best, last]
+                .map(|snapshot| snapshot.gain.map_or("–".to_owned(), |gain| format!("{gain:+.2}")));
+            let _ = writeln!(table, "| all | Δm (%) ↑ | {first} | {best} | {last} | – | – |");
+        }
         let _ = writeln!(table, "\nBest after epoch {}, last after epoch {}.", best.epoch, last.epoch);
         table
     }
@@ -175,4 +181,33 @@ impl Report {
 
 fn figure(snapshot: &Snapshot, task: &str, name: &str) -> Option<f64> {
     snapshot.scores.get(task)?.get(name)?.value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(epoch: usize, gain: f64, value: f64) -> Snapshot {
+        let value = Value { value: Some(value), unit: "%".to_owned(), higher_is_better: true };
+        let scores = BTreeMap::from([("sal".to_owned(), BTreeMap::from([("maxF".to_owned(), value)]))]);
+        Snapshot { epoch, gain: Some(gain), scores }
+    }
+
+    #[test]
+    fn changes_are_differences_and_the_mean_is_of_single_task_figures_only() {
+        let mut report = Report {
+            headlines: vec![("sal".to_owned(), "maxF".to_owned())],
+            single_task: Vec::new(),
+            snapshots: vec![snapshot(0, 0.0, 0.5), snapshot(1, 9900.0, 50.0), snapshot(2, 7900.0, 40.0)],
+        };
+        let table = report.table();
+        assert!(table.contains("| sal | maxF (%) ↑ | 0.50 | 50.00 | 40.00 | +39.50 | – |"), "{table}");
+        assert!(!table.contains("00.00 |\n") && !table.contains("Δm"), "{table}");
+        report.single_task = vec![("sal".to_owned(), 60.0)];
+        assert!(
+            report.table().contains("| all | Δm (%) ↑ | +0.00 | +9900.00 | +7900.00 |"),
+            "{}",
+            report.table()
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! A run's folder and what is in it.
 
+use crate::checkpoint::{Checkpoint, TrainState};
 use crate::{Config, Error, Override, Result};
 use serde::Serialize;
 use std::fs::File;
@@ -89,6 +90,25 @@ impl RunDir {
         self.path.join("checkpoints").join("best.safetensors")
     }
 
+    /// Reads one of the run's two checkpoints.
+    ///
+    /// # Errors
+    /// A run that was stopped before it had one, or a damaged file.
+    pub(crate) fn read_checkpoint(&self, path: &Path) -> Result<Checkpoint> {
+        if !path.exists() {
+            return Err(Error::file(
+                &self.path,
+                format!(
+                    "has no checkpoint `{}` yet: the run was stopped before the end of its first epoch. Start it again \
+                     with `finetune --config {} --output FOLDER`",
+                    path.display(),
+                    self.config_path().display()
+                ),
+            ));
+        }
+        Checkpoint::read(path)
+    }
+
     /// Where a panel of the image `id` after `epoch` goes.
     pub fn panel(&self, epoch: usize, id: &str) -> PathBuf {
         let name: String =
@@ -122,8 +142,39 @@ impl RunDir {
         Ok(Log { path, file })
     }
 
+    /// Opens the log to go on from `state`: what was logged after it is dropped, because it will be done again.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(crate) fn log_until(&self, state: &TrainState) -> Result<Log> {
+        const NAME: &str = "log.jsonl";
+        let path = self.path.join(NAME);
+        let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let mut kept = Vec::with_capacity(text.len());
+        for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_after(line, state)) {
+            kept.extend_from_slice(line);
+        }
+        if kept.len() < text.len() {
+            self.write(NAME, &kept)?;
+        }
+        self.log()
+    }
+
     fn config_path(&self) -> PathBuf {
         self.path.join("config.toml")
+    }
+}
+
+/// Whether a line of the log was written after `state`, or is the half of a line at which a process was killed.
+fn is_after(line: &[u8], state: &TrainState) -> bool {
+    let Ok(record) = serde_json::from_slice::<serde_json::Value>(line) else {
+        return !line.ends_with(b"\n");
+    };
+    let number = |key: &str| record.get(key).and_then(serde_json::Value::as_u64);
+    match record.get("kind").and_then(serde_json::Value::as_str) {
+        Some("update") => number("update").is_some_and(|update| update >= state.update),
+        Some("evaluation") => number("epoch").is_some_and(|epoch| epoch > state.epoch as u64),
+        _ => false,
     }
 }
 
@@ -143,5 +194,35 @@ impl Log {
         let mut line = serde_json::to_vec(record).expect("a record is plain data");
         line.push(b'\n');
         self.file.write_all(&line).map_err(Error::io("write", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_goes_on_where_the_checkpoint_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
+        let evaluation = |epoch: u64| format!("{{\"kind\":\"evaluation\",\"epoch\":{epoch}}}\n");
+        let update = |update: u64| format!("{{\"kind\":\"update\",\"update\":{update},\"epoch\":9}}\n");
+        let until = [evaluation(0), update(0), "not JSON\n".to_owned(), update(1), evaluation(1)].concat();
+        let after = [update(2), update(3), evaluation(2), "{\"kind\":\"upd".to_owned()].concat();
+        let state = TrainState { epoch: 1, update: 2, ..TrainState::default() };
+        for written in [[until.clone(), after].concat(), until.clone()] {
+            run.write("log.jsonl", written.as_bytes()).unwrap();
+            run.log_until(&state).unwrap().add(&serde_json::json!({"kind": "next"})).unwrap();
+            let text = std::fs::read_to_string(run.path().join("log.jsonl")).unwrap();
+            assert_eq!(text, format!("{until}{{\"kind\":\"next\"}}\n"));
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_checkpoint_says_how_to_start_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
+        let message = run.read_checkpoint(&run.last_checkpoint()).unwrap_err().to_string();
+        assert!(message.contains("last.safetensors") && message.contains("finetune --config"), "{message}");
     }
 }

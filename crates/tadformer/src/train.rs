@@ -91,11 +91,12 @@ impl Trainer {
     /// # Errors
     /// A run without a checkpoint, or one that does not fit its configuration.
     pub fn resume(config: Config, run: RunDir) -> Result<Self> {
-        let checkpoint = Checkpoint::read(&run.last_checkpoint())?;
+        let checkpoint = run.read_checkpoint(&run.last_checkpoint())?;
         let session = Session::restored(config, &checkpoint)?;
         let mut trainer = Self::assemble(session, run, checkpoint.state)?;
         trainer.optimizer.load_state(checkpoint.optimizer)?;
         trainer.report = Report::read(&trainer.run, trainer.state.epoch)?;
+        trainer.log = trainer.run.log_until(&trainer.state)?;
         Ok(trainer)
     }
 

@@ -239,6 +239,3 @@ impl PositionedFile {
         file.read_exact(bytes)
     }
 }
-
-#[cfg(test)]
-mod tests;

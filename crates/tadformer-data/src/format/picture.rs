@@ -34,9 +34,9 @@ pub enum Orientation {
     Upright,
 }
 
-/// An eight-bit RGB picture.
+/// An eight-bit RGB picture as it was read; what is drawn is a [`Picture`](crate::draw::Picture).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Photo {
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -45,7 +45,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-impl Picture {
+impl Photo {
     /// The picture as planes, `(3, height, width)`, `0.0..=255.0`.
     pub fn to_raster(&self) -> Raster {
         self.map_channels(f32::from)
@@ -71,7 +71,7 @@ impl Picture {
 ///
 /// # Errors
 /// A file that is missing, that is neither JPEG nor PNG, that is cut short or damaged, or larger than 64 megapixels.
-pub fn read(path: &Path, orientation: Orientation) -> Result<Picture> {
+pub fn read(path: &Path, orientation: Orientation) -> Result<Photo> {
     parse(&read_bounded(path)?, orientation).map_err(|reason| Error::decode(path, "picture", reason))
 }
 
@@ -79,7 +79,7 @@ pub fn read(path: &Path, orientation: Orientation) -> Result<Picture> {
 ///
 /// # Errors
 /// Why the bytes are no JPEG or PNG within the limits.
-pub fn parse(bytes: &[u8], orientation: Orientation) -> Decoded<Picture> {
+pub fn parse(bytes: &[u8], orientation: Orientation) -> Decoded<Photo> {
     match content(bytes) {
         "a JPEG" => {
             check_jpeg(bytes)?;
@@ -110,7 +110,7 @@ pub fn parse(bytes: &[u8], orientation: Orientation) -> Decoded<Picture> {
     }
 }
 
-fn decode(mut decoder: impl ImageDecoder, orientation: Orientation) -> Decoded<Picture> {
+fn decode(mut decoder: impl ImageDecoder, orientation: Orientation) -> Decoded<Photo> {
     if decoder.total_bytes() > MAX_DECODED {
         return Err(format!("{} bytes when decoded, more than {MAX_DECODED}", decoder.total_bytes()));
     }
@@ -124,7 +124,7 @@ fn decode(mut decoder: impl ImageDecoder, orientation: Orientation) -> Decoded<P
     }
     let rgb = decoded.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Picture { width, height, rgb: rgb.into_raw() })
+    Ok(Photo { width, height, rgb: rgb.into_raw() })
 }
 
 /// Width, height and bits a pixel of a PNG, from its first chunk.

@@ -32,6 +32,8 @@ mod shape;
 mod tests;
 mod vec3;
 
+use std::cell::Cell;
+
 use serde::{Deserialize, Serialize};
 use tadformer_ops::Rng;
 
@@ -80,6 +82,14 @@ pub struct SyntheticConfig {
 
 /// Pictures of more pixels than this are refused.
 const MOST_PIXELS: usize = 1 << 26;
+
+/// Frames of more pixels than this are not kept for the next sample.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// The frame of the thread's last sample: fresh memory for each would cost more than a tenth of the rendering.
+    static FRAME: Cell<Frame> = Cell::default();
+}
 
 /// A split of the synthetic data set.
 ///
@@ -145,8 +155,12 @@ impl Synthetic {
         Scene::draw(&mut rng, self.config.domain.catalogue())
     }
 
+    /// The frame of a scene, for tests.
+    #[cfg(test)]
     fn frame(&self, scene: &Scene) -> Frame {
-        render(scene, self.config.height, self.config.width)
+        let mut frame = Frame::default();
+        render(scene, self.config.height, self.config.width, &mut frame);
+        frame
     }
 }
 
@@ -189,10 +203,15 @@ impl Dataset for Synthetic {
             )));
         }
         let scene = self.scene(index);
-        let frame = self.frame(&scene);
+        let mut frame = FRAME.take();
+        render(&scene, self.config.height, self.config.width, &mut frame);
         let label = |(spec, labeller): (&TaskSpec, &&Labeller)| (spec.task, (labeller.label)(&scene, &frame));
         let labels = self.specs.iter().zip(&self.labellers).map(label).collect();
-        Ok(Sample { id: self.id(index), image: frame.image, labels })
+        let image = std::mem::take(&mut frame.image);
+        if frame.pixels.len() <= MOST_KEPT {
+            FRAME.set(frame);
+        }
+        Ok(Sample { id: self.id(index), image, labels })
     }
 }
 

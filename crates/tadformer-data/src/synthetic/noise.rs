@@ -6,10 +6,9 @@ const X: u32 = 0x9E37_79B1;
 const Y: u32 = 0x85EB_CA77;
 const Z: u32 = 0xC2B2_AE3D;
 
-/// 32 bits of which each depends on all of the key (xor-shift and multiply rounds).
+/// 32 bits mixed from the key. One round of xor-shift and multiply is enough: the key is a sum of products already.
 fn mix(key: u32) -> u32 {
     let h = (key ^ (key >> 15)).wrapping_mul(0x2C1B_3C6D);
-    let h = (h ^ (h >> 12)).wrapping_mul(0x297A_2D39);
     h ^ (h >> 15)
 }
 

@@ -38,16 +38,25 @@ impl Pixel {
         depth: f32::INFINITY,
         normal: Vec3::ZERO,
     };
+
+    /// A number that differs between two pixels that show something else.
+    fn key(&self) -> u32 {
+        u32::from(self.instance) << 16 | u32::from(self.piece) << 8 | u32::from(self.lit)
+    }
 }
 
-/// A rendered scene.
-#[derive(Debug)]
+/// A rendered scene. Rendering the next one into it takes no new memory but the picture's.
+#[derive(Debug, Default)]
 pub(super) struct Frame {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) pixels: Vec<Pixel>,
     /// RGB, `(3, h, w)`, whole numbers `0..=255`.
     pub(super) image: Raster,
+    /// Of each pixel, what makes it another surface than its neighbour: instance, piece and whether it is lit.
+    keys: Vec<u32>,
+    /// Whether a pixel differs visibly from a neighbour that shows something else.
+    mixed: Vec<bool>,
 }
 
 /// Offsets, in pixels, of the rays that join the central one where a pixel shows more than one thing.
@@ -59,11 +68,17 @@ const TILE: usize = 8;
 /// Difference of display values below which a border needs no smoothing.
 const VISIBLE: f32 = 0.04;
 
-/// Renders `scene` at `height` by `width` pixels.
-pub(super) fn render(scene: &Scene, height: usize, width: usize) -> Frame {
+/// Renders `scene` at `height` by `width` pixels into `frame`.
+pub(super) fn render(scene: &Scene, height: usize, width: usize, frame: &mut Frame) {
     let view = scene.camera.view(height, width);
-    let mut pixels = vec![Pixel::EMPTY; height * width];
-    let mut colours = vec![Vec3::ZERO; height * width];
+    let size = height * width;
+    (frame.height, frame.width) = (height, width);
+    frame.pixels.resize(size, Pixel::EMPTY);
+    frame.keys.resize(size, 0);
+    frame.image = Raster::filled(3, height, width, 0.0);
+    let Frame { pixels, image, keys, mixed, .. } = frame;
+    let [red, green, blue] =
+        image.data.get_disjoint_mut([0..size, size..2 * size, 2 * size..3 * size]).expect("three planes");
     let mut bundle = Bundle::new(scene, view);
     let mut points = Vec::with_capacity(TILE * TILE * SPREAD.len());
     for tile in tiles(height, width) {
@@ -71,57 +86,61 @@ pub(super) fn render(scene: &Scene, height: usize, width: usize) -> Frame {
         points.extend(tile.pixels().map(|(x, y)| (x as f32 + 0.5, y as f32 + 0.5)));
         bundle.cast(&tile, &points, view.pixel);
         for ((x, y), shot) in tile.pixels().zip(&bundle.shots) {
-            pixels[y * width + x] = scene.describe(shot);
-            colours[y * width + x] = shot.colour;
+            let i = y * width + x;
+            let pixel = scene.describe(shot);
+            keys[i] = pixel.key();
+            pixels[i] = pixel;
+            (red[i], green[i], blue[i]) = (shot.colour.x, shot.colour.y, shot.colour.z);
         }
     }
-    let mixed = mixed(&view, &pixels, &colours);
+    mark_mixed(width, keys, [&*red, &*green, &*blue], mixed);
     let mut borders = Vec::with_capacity(TILE * TILE);
     for tile in tiles(height, width) {
         borders.clear();
-        borders.extend(tile.pixels().filter(|(x, y)| mixed[y * width + x]));
+        borders.extend(tile.pixels().map(|(x, y)| y * width + x).filter(|i| mixed[*i]));
         if borders.is_empty() {
             continue;
         }
         points.clear();
-        for (x, y) in &borders {
-            points.extend(SPREAD.map(|(dx, dy)| (*x as f32 + 0.5 + dx, *y as f32 + 0.5 + dy)));
+        for i in &borders {
+            let (x, y) = ((i % width) as f32 + 0.5, (i / width) as f32 + 0.5);
+            points.extend(SPREAD.map(|(dx, dy)| (x + dx, y + dy)));
         }
         bundle.cast(&tile, &points, 0.7 * view.pixel);
-        for ((x, y), shots) in borders.iter().zip(bundle.shots.chunks_exact(SPREAD.len())) {
-            let colour = &mut colours[y * width + x];
-            let sum = shots.iter().fold(*colour, |sum, shot| sum + shot.colour);
-            *colour = sum * (1.0 / (1 + SPREAD.len()) as f32);
+        for (&i, shots) in borders.iter().zip(bundle.shots.chunks_exact(SPREAD.len())) {
+            let first = vec3(red[i], green[i], blue[i]);
+            let sum = shots.iter().fold(first, |sum, shot| sum + shot.colour);
+            let mean = sum * (1.0 / (1 + SPREAD.len()) as f32);
+            (red[i], green[i], blue[i]) = (mean.x, mean.y, mean.z);
         }
     }
-    let image = develop(scene, &view, &colours);
-    Frame { height, width, pixels, image }
+    develop(scene, &view, [red, green, blue]);
 }
 
 /// Marks the pixels that differ visibly from a neighbour that shows something else.
-fn mixed(view: &View, pixels: &[Pixel], colours: &[Vec3]) -> Vec<bool> {
-    let (height, width) = (view.height, view.width);
-    let mut mixed = vec![false; height * width];
+fn mark_mixed(width: usize, keys: &[u32], planes: [&[f32]; 3], mixed: &mut Vec<bool>) {
+    mixed.clear();
+    mixed.resize(keys.len(), false);
     let mut compare = |i: usize, j: usize| {
-        let (a, b) = (&pixels[i], &pixels[j]);
-        if a.instance != b.instance || a.piece != b.piece || a.lit != b.lit {
-            let step = (colours[i] - colours[j]).abs();
-            if step.x.max(step.y).max(step.z) > VISIBLE {
-                (mixed[i], mixed[j]) = (true, true);
-            }
+        let step = |plane: &[f32]| (plane[i] - plane[j]).abs();
+        if planes.into_iter().any(|plane| step(plane) > VISIBLE) {
+            (mixed[i], mixed[j]) = (true, true);
         }
     };
-    for y in 0..height {
-        for i in y * width..(y + 1) * width - 1 {
-            compare(i, i + 1);
+    for (y, row) in keys.chunks_exact(width).enumerate() {
+        let start = y * width;
+        for (x, pair) in row.windows(2).enumerate() {
+            if pair[0] != pair[1] {
+                compare(start + x, start + x + 1);
+            }
         }
-        if y + 1 < height {
-            for i in y * width..(y + 1) * width {
-                compare(i, i + width);
+        let below = keys[start + width..].iter().take(width);
+        for (x, (here, below)) in row.iter().zip(below).enumerate() {
+            if here != below {
+                compare(start + x, start + x + width);
             }
         }
     }
-    mixed
 }
 
 /// A rectangle of pixels, ends excluded.
@@ -235,10 +254,11 @@ impl Shading {
         for ball in &self.near {
             let to = ball.centre - p;
             let facing = n.dot(to);
-            if facing > 0.0 && owner != Some(ball.owner) {
-                let squared = to.dot(to).max(ball.squared);
+            let squared = to.dot(to).max(ball.squared);
+            let near = squared < OCCLUSION_REACH * OCCLUSION_REACH * ball.squared;
+            if near && facing > 0.0 && owner != Some(ball.owner) {
                 // The share of the hemisphere that a ball takes, less what it takes where it is no longer counted.
-                let share = (ball.squared / squared - 1.0 / (OCCLUSION_REACH * OCCLUSION_REACH)).max(0.0);
+                let share = ball.squared / squared - 1.0 / (OCCLUSION_REACH * OCCLUSION_REACH);
                 open *= 1.0 - 0.8 * share * facing / squared.sqrt();
             }
         }
@@ -246,28 +266,27 @@ impl Shading {
     }
 }
 
-/// Vignette, noise and rounding.
-fn develop(scene: &Scene, view: &View, colours: &[Vec3]) -> Raster {
+/// Vignette, noise and rounding of the three planes of display values.
+fn develop(scene: &Scene, view: &View, planes: [&mut [f32]; 3]) {
     let (height, width) = (view.height, view.width);
-    let mut image = Raster::filled(3, height, width, 0.0);
-    let size = height * width;
     let reach = 4.0 / ((height * height + width * width) as f32);
-    let [red, green, blue] =
-        image.data.get_disjoint_mut([0..size, size..2 * size, 2 * size..3 * size]).expect("three planes");
-    for y in 0..height {
+    // Row by row in steps of one operation each, which compile to vectors.
+    let (mut light, mut bits) = (vec![0.0; width], vec![0; width]);
+    let [red, green, blue] = planes.map(|plane| plane.chunks_exact_mut(width));
+    for (y, rows) in red.zip(green).zip(blue).enumerate() {
+        let ((red, green), blue) = rows;
         let down = y as f32 - 0.5 * height as f32;
-        for x in 0..width {
-            let i = y * width + x;
-            let across = x as f32 - 0.5 * width as f32;
-            let light = 255.0 - 40.0 * (across * across + down * down) * reach;
-            let colour = colours[i] * light;
-            let bits = lattice(x as i32, y as i32, scene.salt);
-            red[i] = level(colour.x + scene.noise * grain(bits));
-            green[i] = level(colour.y + scene.noise * grain(bits >> 10));
-            blue[i] = level(colour.z + scene.noise * grain(bits >> 20));
+        for (x, (light, bits)) in light.iter_mut().zip(&mut bits).enumerate() {
+            let across = x as i32 as f32 - 0.5 * width as f32;
+            *light = 255.0 - 40.0 * (across * across + down * down) * reach;
+            *bits = lattice(x as i32, y as i32, scene.salt);
+        }
+        for (shift, row) in [(0, red), (10, green), (20, blue)] {
+            for ((value, light), bits) in row.iter_mut().zip(&light).zip(&bits) {
+                *value = level(*value * light + scene.noise * grain(*bits >> shift));
+            }
         }
     }
-    image
 }
 
 /// Uniform noise of mean 0 and standard deviation 1 from the lowest ten bits.
@@ -277,7 +296,9 @@ fn grain(bits: u32) -> f32 {
 
 /// The nearest whole level.
 fn level(v: f32) -> f32 {
-    (v.clamp(0.0, 255.0) + 0.5) as i32 as f32
+    // Numbers of this size have no places after the point, so that adding it rounds; unlike a conversion it has vectors.
+    const WHOLE: f32 = 8_388_608.0;
+    (v.clamp(0.0, 255.0) + WHOLE) - WHOLE
 }
 
 /// Ambient light is blocked within this many radii of a ball.

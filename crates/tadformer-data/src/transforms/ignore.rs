@@ -3,7 +3,7 @@
 //! Between [`open`] and [`close`] an unlabelled normal is the zero vector and an unlabelled depth is 0, so that
 //! interpolation never sees the number 255 and what a warp brings in from outside (zeros) is unlabelled too.
 
-use crate::{IGNORE, LabelKind, Raster, Sample, Task};
+use crate::{BackgroundOnly, IGNORE, LabelKind, Raster, Sample};
 
 /// Turns ignored normals and depths into zeros.
 pub(super) fn open(sample: &mut Sample) {
@@ -25,7 +25,7 @@ pub(super) fn open(sample: &mut Sample) {
     }
 }
 
-/// Marks what has no label: zero normals, zero depths, and a map of human parts that shows no part of a human.
+/// Marks what has no label: zero normals, zero depths, and class maps of nothing but background where that says nothing.
 pub(super) fn close(sample: &mut Sample) {
     for (task, map) in &mut sample.labels {
         match task.label {
@@ -40,7 +40,7 @@ pub(super) fn close(sample: &mut Sample) {
                     *depth = if *depth == 0.0 { IGNORE } else { *depth };
                 }
             }
-            LabelKind::Classes if only_where_present(*task) => {
+            LabelKind::Classes if task.background_only == BackgroundOnly::Ignored => {
                 if map.data.iter().all(|&class| class == 0.0 || class == IGNORE) {
                     map.data.fill(IGNORE);
                 }
@@ -58,10 +58,4 @@ pub(super) fn each_vector(map: &mut Raster, change: impl Fn([&mut f32; 3])) {
     for ((x, y), z) in xs.iter_mut().zip(ys).zip(zs) {
         change([x, y, z]);
     }
-}
-
-/// Whether a map of nothing but background means "nobody looked" rather than "nothing there": the literature trains human
-/// parts only on pictures that show people.
-fn only_where_present(task: Task) -> bool {
-    task.name == "human_parts"
 }

@@ -62,7 +62,9 @@ impl Config {
             config = toml::from_str(&document.to_string())
                 .map_err(|error| Error::Config(format!("`--set {change}`: {}", error.message())))?;
         }
-        let problems = config.problems();
+        let given = toml::from_str(&document.to_string()).map_err(|error| wrong(error.to_string()))?;
+        let mut problems = unread_elements(&given, &config)?;
+        problems.extend(config.problems());
         if problems.is_empty() { Ok(config) } else { Err(wrong(problems.join("; "))) }
     }
 
@@ -77,6 +79,33 @@ impl Config {
     /// Every value that is out of range or does not fit another, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         [self.model.problems(), self.data.problems(), self.train.problems()].concat()
+    }
+}
+
+/// A sentence for each list of which only the beginning was read: serde fills a fixed number of places and does not look
+/// at what follows.
+fn unread_elements(given: &toml::Table, config: &Config) -> Result<Vec<String>> {
+    let read = toml::Table::try_from(config)
+        .map_err(|error| Error::Config(format!("cannot be written as TOML: {error}")))?;
+    let mut problems = Vec::new();
+    compare_lengths(&given.clone().into(), &read.into(), "", &mut problems);
+    Ok(problems)
+}
+
+fn compare_lengths(given: &toml::Value, read: &toml::Value, key: &str, problems: &mut Vec<String>) {
+    match (given, read) {
+        (toml::Value::Table(given), toml::Value::Table(read)) => {
+            for (name, given) in given {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                if let Some(read) = read.get(name) {
+                    compare_lengths(given, read, &key, problems);
+                }
+            }
+        }
+        (toml::Value::Array(given), toml::Value::Array(read)) if given.len() != read.len() => {
+            problems.push(format!("`{key}` has {} values, expected {}", given.len(), read.len()));
+        }
+        _ => {}
     }
 }
 
@@ -116,5 +145,20 @@ mod tests {
         let several = message("[train]\nbatch_size = 0\n[data]\nsize = [0, 224]\n", &[]);
         assert!(several.contains("train.batch_size") && several.contains("data.size"), "{several}");
         assert!(message("[data]\ntasks = [\"segsem\"]\n", &[]).contains("segsem"));
+    }
+
+    #[test]
+    fn a_list_of_the_wrong_length_is_refused() {
+        let message = |text: &str, set: &[&str]| {
+            let set: Vec<Override> = set.iter().map(|s| s.parse().unwrap()).collect();
+            Config::parse(text, "c.toml", &set).unwrap_err().to_string()
+        };
+        let three = message("", &["data.size=[32,32,32]"]);
+        assert!(three.contains("`data.size` has 3 values, expected 2"), "{three}");
+        let five = message("[model.decoder]\ntype = \"hrnet\"\nchannels = [1, 2, 3, 4, 5]\n", &[]);
+        assert!(five.contains("[model.decoder]") && five.contains("length 5, expected 4"), "{five}");
+        assert!(message("", &["data.size=[32]"]).contains("data.size"));
+        // Lists whose length is free are read whole.
+        assert!(Config::parse("[data]\ntasks = [\"sal\", \"depth\", \"edge\"]\n", "c.toml", &[]).is_ok());
     }
 }

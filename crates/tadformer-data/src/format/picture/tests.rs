@@ -30,7 +30,7 @@ fn png(width: u32, height: u32, color: ColorType, depth: BitDepth, data: &[u8]) 
 }
 
 /// The colours in the middles of the four quadrants: top left, top right, bottom left, bottom right.
-fn quadrants(picture: &Picture) -> [[u8; 3]; 4] {
+fn quadrants(picture: &Photo) -> [[u8; 3]; 4] {
     let (w, h) = (picture.width, picture.height);
     [(w / 4, h / 4), (3 * w / 4, h / 4), (w / 4, 3 * h / 4), (3 * w / 4, 3 * h / 4)].map(|(x, y)| {
         let at = 3 * (y * w + x);
@@ -179,7 +179,7 @@ fn compressed_profiles_and_texts_cannot_fill_the_memory() {
 
 #[test]
 fn planes_hold_the_bytes_by_channel() {
-    let picture = Picture { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
+    let picture = Photo { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
     let raster = picture.to_raster();
     assert_eq!((raster.channels, raster.height, raster.width), (3, 1, 2));
     assert_eq!(raster.data, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
