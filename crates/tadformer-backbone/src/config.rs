@@ -186,6 +186,9 @@ pub enum Tuning {
     Full,
     /// Low-rank updates, prompts and task streams on frozen weights; norms, position bias and patch embedding train.
     Adapted(Adaptation),
+    /// As [`Adapted`](Self::Adapted), with the low-rank updates that no task stream shares already added to the frozen
+    /// weights: the same outputs with fewer products. For use, not for training.
+    Merged(Adaptation),
 }
 
 impl Tuning {
@@ -202,14 +205,18 @@ impl Tuning {
                 };
                 (SiteKind::LowRank(lora), others)
             }
+            Self::Merged(Adaptation { lora, filter, .. }) if last_of_stage => {
+                (SiteKind::Frozen, SiteKind::TaskAdapting(lora, filter))
+            }
+            Self::Merged(_) => (SiteKind::Frozen, SiteKind::Frozen),
         }
     }
 
     /// The adaptation, if there is one.
     pub fn adaptation(&self) -> Option<&Adaptation> {
         match self {
-            Self::Adapted(adaptation) => Some(adaptation),
-            _ => None,
+            Self::Adapted(adaptation) | Self::Merged(adaptation) => Some(adaptation),
+            Self::Frozen | Self::Full => None,
         }
     }
 }

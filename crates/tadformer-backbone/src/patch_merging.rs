@@ -22,7 +22,9 @@ impl PatchMerging {
         let (shape, place) = ((2 * dim, 4 * dim), params.pp("reduction"));
         let reduction = match tuning {
             Tuning::Full => place.trainable("weight", shape, Init::swin())?,
-            Tuning::Frozen | Tuning::Adapted(_) => place.frozen("weight", shape, Init::swin())?,
+            Tuning::Frozen | Tuning::Adapted(_) | Tuning::Merged(_) => {
+                place.frozen("weight", shape, Init::swin())?
+            }
         };
         Ok(Self { reduction, norm: LayerNorm::new(4 * dim, &params.pp("norm"))? })
     }

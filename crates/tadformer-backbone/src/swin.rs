@@ -28,7 +28,7 @@ impl Swin {
         }
         let params = match tuning {
             Tuning::Frozen => params.frozen_scope(),
-            Tuning::Full | Tuning::Adapted(_) => params.clone(),
+            Tuning::Full | Tuning::Adapted(_) | Tuning::Merged(_) => params.clone(),
         };
         let task_prompts = tuning
             .adaptation()

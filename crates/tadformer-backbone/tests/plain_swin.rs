@@ -24,8 +24,17 @@ fn tensor(weight: &Weight) -> Tensor {
     Tensor::from_vec(weight.to_f32(), weight.shape(), &Device::Cpu).unwrap()
 }
 
+/// The same weights in a file under the names of `naming`, read back.
+fn under(weights: &StateDict, naming: Naming) -> StateDict {
+    let ours = names::map(weights).unwrap().tensors;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    names::unmap(&ours, naming).unwrap().write_safetensors(&path).unwrap();
+    StateDict::read(&path).unwrap()
+}
+
 #[test]
-fn features_and_logits_of_timm() {
+fn features_and_logits_of_timm_under_three_namings() {
     let file =
         GoldenFile::open(format!("{}/tests/data/plain_swin_timm.safetensors", env!("CARGO_MANIFEST_DIR")));
     let weights = timm_weights(&file);
@@ -40,6 +49,16 @@ fn features_and_logits_of_timm() {
     ];
     assert_eq!(ignored, expected);
 
+    for naming in [Naming::Microsoft, Naming::HuggingFace] {
+        let other = names::map(&under(&weights, naming)).unwrap();
+        assert_eq!(other.naming, naming);
+        check_outputs(&file, &weights, &other.tensors);
+    }
+    check_outputs(&file, &weights, &tensors);
+}
+
+/// Runs the network with `tensors`, and timm's norm and classifier after it.
+fn check_outputs(file: &GoldenFile, weights: &StateDict, tensors: &StateDict) {
     let loaded: HashMap<String, Tensor> = tensors.iter().map(|w| (w.name().to_owned(), tensor(w))).collect();
     let store = ParamStore::with_values(0, loaded);
     let config = SwinConfig { image_size: 224, ..SwinConfig::tiny() };

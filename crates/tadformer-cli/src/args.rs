@@ -1,6 +1,6 @@
 //! The arguments.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use tadformer::Override;
 
@@ -23,6 +23,8 @@ pub(crate) enum Command {
   tadformer-cli finetune --data pascal-context --root PASCAL_MT --weights swin-tiny --rank 16
       the paper's recipe with its smallest rank
   tadformer-cli finetune --config my.toml --set train.schedule.base_lr=1e-3 --output runs/higher-rate
+  tadformer-cli finetune --from runs/imported --root PASCAL_MT --epochs 20
+      further, from the weights of another run or of an exported adapter
   tadformer-cli finetune --resume runs/quickstart-001")]
     Finetune(Finetune),
     /// Score the model of a run on its validation split
@@ -36,6 +38,24 @@ pub(crate) enum Command {
   tadformer-cli predict --run runs/quickstart-001 --input photo.jpg --output maps
   tadformer-cli predict --run runs/quickstart-001 --input holiday/ more/*.png --output maps --raw")]
     Predict(Predict),
+    /// Make a run of a training checkpoint of the published PyTorch code
+    #[command(after_help = "Examples:
+  tadformer-cli import ckpt_epoch_299.pth --output runs/imported
+      the configuration is the one in the checkpoint
+  tadformer-cli import model.pth --config my.toml --output runs/imported
+      a checkpoint that holds no configuration
+  tadformer-cli eval --run runs/imported --root PASCAL_MT")]
+    Import(Import),
+    /// Write a trained model as a folder for others
+    #[command(after_help = "Examples:
+  tadformer-cli export --run runs/pascal-context-001 --what adapter --output adapter
+      what was trained, in the folder layout of Hugging Face PEFT, with a model card
+  tadformer-cli export --run runs/pascal-context-001 --what backbone --output backbone
+  tadformer-cli predict --run adapter --weights backbone/model.safetensors --input photo.jpg --output maps
+  tadformer-cli export --run runs/pascal-context-001 --what merged --output merged
+      for use alone: the same maps, sooner
+  tadformer-cli predict --run merged --input photo.jpg --output maps")]
+    Export(Export),
     /// Count a model's parameters by group
     #[command(after_help = "Examples:
   tadformer-cli params --backbone swin-tiny --rank 64 --tasks semseg,normals,sal,human_parts
@@ -67,7 +87,8 @@ pub(crate) struct ConfigArgs {
     /// Backbone: swin-tiny, swin-small, swin-base or swin-large
     #[arg(long, value_name = "NAME")]
     pub(crate) backbone: Option<String>,
-    /// Pretrained weights of the backbone: a name in the cache, a file, or none
+    /// Pretrained weights of the backbone: a name such as swin-tiny (from the Hugging Face cache, downloaded if it is not
+    /// there), a file, or none
     #[arg(long, value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Rank of the low-rank updates
@@ -102,8 +123,11 @@ pub(crate) struct Finetune {
     /// Folder of the run; without it, the next free `runs/NAME-NNN`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// Begin with the trained weights of another run or of an exported adapter; its configuration holds unless changed
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) from: Option<PathBuf>,
     /// Go on with a run that was stopped
-    #[arg(long, value_name = "RUN", conflicts_with = "output")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "from"])]
     pub(crate) resume: Option<PathBuf>,
     /// Say nothing but errors and the final table
     #[arg(long)]
@@ -112,9 +136,12 @@ pub(crate) struct Finetune {
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
-    /// Folder of the run
-    #[arg(long, value_name = "RUN")]
+    /// Folder of a run, or of an exported adapter, full or merged model
+    #[arg(long, value_name = "FOLDER")]
     pub(crate) run: PathBuf,
+    /// The frozen weights under it, if they are elsewhere than its configuration says
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
     /// Folder of the data set, if it has moved
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root: Option<PathBuf>,
@@ -128,9 +155,12 @@ pub(crate) struct Eval {
 
 #[derive(Debug, Args)]
 pub(crate) struct Predict {
-    /// Folder of the run
-    #[arg(long, value_name = "RUN")]
+    /// Folder of a run, or of an exported adapter, full or merged model
+    #[arg(long, value_name = "FOLDER")]
     pub(crate) run: PathBuf,
+    /// The frozen weights under it, if they are elsewhere than its configuration says
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
     /// Pictures (JPEG, PNG), folders of them, or safetensors files with a normalised `image` tensor (b, 3, h, w)
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub(crate) input: Vec<PathBuf>,
@@ -146,10 +176,55 @@ pub(crate) struct Predict {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The checkpoint (.pth); nothing in it is executed
+    #[arg(value_name = "CKPT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Configuration (TOML) to use instead of the one in the checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change one setting of the configuration (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<Override>,
+    /// Folder for the run
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Folder of a run, or of an exported adapter or full model
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run: PathBuf,
+    /// The frozen weights under it, if they are elsewhere than its configuration says
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
+    /// What of it
+    #[arg(long, value_enum)]
+    pub(crate) what: What,
+    /// Folder to write
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+}
+
+/// What to export.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum What {
+    /// What was trained, without the frozen backbone
+    Adapter,
+    /// Every tensor
+    Full,
+    /// The plain Swin Transformer, under timm's names
+    Backbone,
+    /// Every tensor, updates folded into frozen weights where that changes nothing; for use, not for training
+    Merged,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Params {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// Folder of a run, instead of a configuration
+    /// Folder of a run or of an exported model, instead of a configuration
     #[arg(long, value_name = "RUN", conflicts_with = "config")]
     pub(crate) run: Option<PathBuf>,
     /// Print the counts as JSON

@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::Finetune(arguments) => commands::finetune::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Predict(arguments) => commands::predict::run(&arguments),
+        Command::Import(arguments) => commands::import::run(&arguments),
+        Command::Export(arguments) => commands::export::run(&arguments),
         Command::Params(arguments) => commands::params::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),
     };

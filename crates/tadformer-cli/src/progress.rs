@@ -93,6 +93,44 @@ impl Reporter for TrainingProgress {
     }
 }
 
+/// A bar while weights are downloaded.
+#[cfg(feature = "hub")]
+#[derive(Default)]
+pub(crate) struct DownloadProgress(Option<ProgressBar>);
+
+#[cfg(feature = "hub")]
+impl tadformer_weights::hub::Progress for DownloadProgress {
+    fn started(&mut self, file: &str, size: Option<u64>, have: u64) {
+        eprintln!("downloading {file}");
+        let bar = size.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+        bar.set_style(style.expect("a template that a test draws"));
+        bar.set_position(have);
+        // What was there does not count for the speed.
+        bar.reset_eta();
+        self.0 = Some(bar);
+    }
+
+    fn received(&mut self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn finished(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// A bar for counted work.
 pub(crate) fn counted(name: &str, of: u64) -> ProgressBar {
     let bar = ProgressBar::new(of);
@@ -158,5 +196,14 @@ mod tests {
     #[test]
     fn a_counting_bar_has_a_valid_template() {
         counted("test", 3).finish_and_clear();
+        #[cfg(feature = "hub")]
+        {
+            use tadformer_weights::hub::Progress;
+            let mut download = DownloadProgress::default();
+            download.started("org/name/file", Some(10), 4);
+            download.received(3);
+            assert_eq!(download.0.as_ref().map(ProgressBar::position), Some(7));
+            download.finished();
+        }
     }
 }

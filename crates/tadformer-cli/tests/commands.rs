@@ -37,7 +37,7 @@ fn params_gives_the_published_totals() {
 fn every_command_explains_itself() {
     let program = Program::new();
     let overview = program.succeeds(&["--help"]).out;
-    for command in ["finetune", "eval", "predict", "params"] {
+    for command in ["finetune", "eval", "predict", "import", "export", "params"] {
         assert!(overview.contains(command), "{overview}");
         let help = program.succeeds(&[command, "--help"]).out;
         let (_, examples) = help.split_once("Examples:").unwrap_or_else(|| panic!("{command}: {help}"));

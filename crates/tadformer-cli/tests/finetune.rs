@@ -30,7 +30,7 @@ fn a_run_leaves_its_record_checkpoints_and_panels() {
     let said = program.succeeds(&["finetune", "--config", TINY, "--output", "run"]);
     assert_eq!(
         program.names("run"),
-        ["checkpoints", "config.toml", "log.jsonl", "metrics.json", "metrics.md", "panels"]
+        ["checkpoints", "config.toml", "log.jsonl", "metrics.json", "metrics.md", "panels", "run.lock"]
     );
     assert_eq!(program.names("run/checkpoints"), ["best.safetensors", "last.safetensors"]);
 
@@ -118,6 +118,35 @@ fn a_killed_run_resumes_to_the_bits_of_one_that_was_not() {
     }
     let snapshots = |run: &str| program.json(&format!("{run}/metrics.json"))["snapshots"].clone();
     assert_eq!(snapshots("killed"), snapshots("whole"));
+}
+
+#[test]
+fn a_second_process_is_told_who_trains_in_the_run() {
+    let program = Program::new();
+    let args = ["finetune", "--config", TINY, "--output", "run", "--epochs", "200", "--quiet"];
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("tadformer-cli"))
+        .args(args)
+        .current_dir(program.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (last, start) = (program.path("run/checkpoints/last.safetensors"), Instant::now());
+    while !last.exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint in two minutes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let locked = format!("locked by process {}", child.id());
+    program.refuses(&["finetune", "--resume", "run"], &["`run`", &locked]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // The system lets go of a killed process's lock.
+    let state = program.tensors("run/checkpoints/last.safetensors").metadata()["tadformer.state"].clone();
+    let epoch = serde_json::from_str::<Value>(&state).unwrap()["epoch"].as_u64().unwrap();
+    let epochs = format!("train.epochs={}", epoch + 1);
+    let warmup = "train.schedule.warmup_epochs=0";
+    program.succeeds(&["finetune", "--resume", "run", "--quiet", "--set", warmup, "--set", &epochs]);
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl Checkpoint {
     }
 }
 
-fn insert(dict: &mut StateDict, name: &str, tensor: &Tensor) -> Result<()> {
+/// Adds a tensor of ours to those of a file; counts stay `i64`, everything else is `f32`.
+pub(crate) fn insert(dict: &mut StateDict, name: &str, tensor: &Tensor) -> Result<()> {
     let made = if tensor.dtype() == candle_core::DType::I64 {
         let values = tensor.flatten_all()?.to_vec1::<i64>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tadformer_backbone::{Swin, SwinConfig, Tuning};
 use tadformer_data::TaskSpec;
 use tadformer_ops::{Entry, Init, Params, Role, Source};
 
@@ -72,6 +73,17 @@ impl ParameterCount {
 pub(crate) fn outline(config: &ModelConfig, tasks: &[TaskSpec]) -> Result<Vec<Entry>> {
     let outline = Arc::new(Outline::default());
     MultiTaskModel::new(config, tasks, &Params::new(Arc::clone(&outline) as Arc<dyn Source>))?;
+    Ok(std::mem::take(&mut *outline.0.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The tensors of a plain backbone. Every weight is asked for as trainable, so nothing is laid out in memory.
+///
+/// # Errors
+/// Sizes that do not fit.
+pub(crate) fn plain_outline(sizes: &SwinConfig) -> Result<Vec<Entry>> {
+    let outline = Arc::new(Outline::default());
+    let params = Params::new(Arc::clone(&outline) as Arc<dyn Source>).pp("backbone");
+    Swin::new(sizes, &Tuning::Full, &params)?;
     Ok(std::mem::take(&mut *outline.0.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 

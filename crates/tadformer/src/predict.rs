@@ -1,40 +1,95 @@
 //! Maps of a picture of any size.
 
 use crate::evaluate::raster;
-use crate::run::RunDir;
-use crate::session::Session;
-use crate::{Override, Result};
+use crate::report::Report;
+use crate::saved::SavedModel;
+use crate::shared_backbone::SharedBackbone;
+use crate::{Config, Error, MultiTaskModel, Override, Result};
 use candle_core::{Device, Tensor};
+use std::path::{Path, PathBuf};
 use tadformer_data::draw::activate;
 use tadformer_data::{Pipeline, Raster, Sample, Task, TaskSpec};
-use tadformer_ops::{Mode, Rng, interpolate_planes, no_grad};
+use tadformer_ops::{Entry, Mode, Rng, interpolate_planes, no_grad};
 
 /// A trained model, for pictures.
 #[derive(Debug)]
 pub struct Predictor {
-    session: Session,
+    config: Config,
+    model: MultiTaskModel,
+    specs: Vec<TaskSpec>,
+    entries: Vec<Entry>,
+    whole: bool,
+    report: Option<Report>,
+    file: PathBuf,
 }
 
 impl Predictor {
-    /// The best model of a run, or the last where no best one was kept.
+    /// The model in a folder: a run, or an exported adapter, full or merged model ([`SavedModel::open`]).
     ///
     /// # Errors
-    /// A folder without a run or checkpoint, or one whose weight file is gone.
-    pub fn open(run: &RunDir, overrides: &[Override]) -> Result<Self> {
-        let best = run.best_checkpoint();
-        let path = if best.is_file() { best } else { run.last_checkpoint() };
-        let session = Session::restored(run.config(overrides)?, &run.read_checkpoint(&path)?)?;
-        Ok(Self { session })
+    /// A folder without a model, a damaged file, or one whose weight file is gone or another.
+    pub fn open(folder: &Path, overrides: &[Override]) -> Result<Self> {
+        let saved = SavedModel::open(folder, overrides)?;
+        if saved.is_whole() {
+            return Self::assemble(saved, None);
+        }
+        let backbone = SharedBackbone::open(saved.config())?;
+        Self::on(&backbone, saved)
     }
 
-    /// The model and its tensors.
-    pub fn session(&self) -> &Session {
-        &self.session
+    /// A model on a backbone that others use too: its frozen weights are the backbone's memory, not a copy.
+    ///
+    /// # Errors
+    /// A model that is whole by itself, of other sizes than the backbone, or trained on other frozen weights.
+    pub fn on(backbone: &SharedBackbone, saved: SavedModel) -> Result<Self> {
+        if saved.is_whole() {
+            return Err(Error::Config(
+                "a full or merged model has its own backbone; open it with `Predictor::open`".to_owned(),
+            ));
+        }
+        Self::assemble(saved, Some(backbone))
+    }
+
+    fn assemble(mut saved: SavedModel, backbone: Option<&SharedBackbone>) -> Result<Self> {
+        let (model, entries, specs) = saved.build(backbone)?;
+        let whole = saved.is_whole();
+        let (config, report, file) = saved.into_parts();
+        Ok(Self { config, model, specs, entries, whole, report, file })
+    }
+
+    /// What the model was trained with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The network.
+    pub fn model(&self) -> &MultiTaskModel {
+        &self.model
+    }
+
+    /// Its tensors. Frozen ones may be shared with other models; none may be changed.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The file that its own tensors came from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether its frozen weights came with it, instead of from the configuration's `model.weights` and `seed`.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Its scores, where they were kept with it.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
     }
 
     /// What the model predicts, in the order of [`predict`](Self::predict).
     pub fn tasks(&self) -> &[TaskSpec] {
-        &self.session.specs
+        &self.specs
     }
 
     /// Logits `(outputs, h, w)` of each task at the size of `picture` `(3, h, w)`, `0.0..=255.0`.
@@ -44,7 +99,7 @@ impl Predictor {
     /// # Errors
     /// A picture without pixels or with too many.
     pub fn predict(&self, picture: &Raster) -> Result<Vec<(Task, Raster)>> {
-        let [height, width] = self.session.config.data.size;
+        let [height, width] = self.config.data.size;
         let sample = Sample { id: String::new(), image: picture.clone(), labels: Vec::new() };
         let sample = Pipeline::evaluation(height, width).apply(sample, &mut Rng::named(0, "predict", 0))?;
         let image = Tensor::from_vec(sample.image.data, (1, 3, height, width), &Device::Cpu)?;
@@ -59,7 +114,7 @@ impl Predictor {
     /// # Errors
     /// A tensor that is no batch of images.
     pub fn logits(&self, images: &Tensor) -> Result<Vec<(Task, Tensor)>> {
-        Ok(no_grad(|| self.session.model.forward(images, &mut Mode::Eval))?)
+        Ok(no_grad(|| self.model.forward(images, &mut Mode::Eval))?)
     }
 
     /// The maps that logits stand for: classes, probabilities, unit vectors, metres.

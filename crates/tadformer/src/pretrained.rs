@@ -3,12 +3,14 @@
 use crate::config::WeightsSource;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use tadformer_ops::Entry;
-use tadformer_weights::{StateDict, names};
+use tadformer_weights::names::{self, Mapped, Reason};
+use tadformer_weights::{StateDict, Variant};
 
 /// Values for a model's tensors, by full name, and where they came from.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Pretrained {
     pub values: HashMap<String, Tensor>,
     /// The file they came from.
     pub origin: Option<Origin>,
+    /// What the file holds besides that belongs to no Swin Transformer, by its name there.
+    pub unknown: Vec<String>,
 }
 
 /// A weight file, so that a later start can tell whether it is still the same.
@@ -26,6 +30,20 @@ pub struct Origin {
     pub path: String,
     /// SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
+}
+
+impl Origin {
+    /// The file that `source` names; none for [`WeightsSource::None`].
+    ///
+    /// # Errors
+    /// A file that is missing.
+    pub(crate) fn of(source: &WeightsSource) -> Result<Option<Self>> {
+        let WeightsSource::File(path) = source else {
+            return Ok(None);
+        };
+        let path = tadformer_weights::locate(&path.to_string_lossy())?;
+        Ok(Some(Self { path: path.display().to_string(), sha256: sha256(&path)? }))
+    }
 }
 
 impl Pretrained {
@@ -41,51 +59,66 @@ impl Pretrained {
             return Ok(Self::default());
         };
         let path = tadformer_weights::locate(&path.to_string_lossy())?;
-        let mut mapped =
-            names::map(&StateDict::read(&path)?).map_err(|error| Error::file(&path, error.to_string()))?;
+        let origin = Origin::of(source)?;
+        Ok(Self { origin, ..Self::of(&path, &StateDict::read(&path)?, entries)? })
+    }
+
+    /// The values of `file`, which was read from `path`, for a model with the tensors `entries`.
+    ///
+    /// # Errors
+    /// A file that is no Swin Transformer, or of another size than the model's backbone.
+    pub(crate) fn of(path: &Path, file: &StateDict, entries: &[Entry]) -> Result<Self> {
+        let mut mapped = names::map(file).map_err(|error| Error::file(path, error.to_string()))?;
         let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
         mapped.resize_position_bias(&wanted)?;
-        let tensors = &mapped.tensors;
-        check(&path, entries, |name| tensors.get(name).map(tadformer_weights::Tensor::shape))?;
-        let needed = tensors.iter().filter(|tensor| wanted.iter().any(|(name, _)| name == tensor.name()));
-        let values =
-            needed.map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?))).collect::<Result<_>>()?;
-        let origin = Origin { path: path.display().to_string(), sha256: sha256(&path)? };
-        Ok(Self { values, origin: Some(origin) })
+        check(path, &mapped, entries)?;
+        let needed: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let needed: Vec<_> = mapped.tensors.iter().filter(|tensor| needed.contains(tensor.name())).collect();
+        let values = needed
+            .into_par_iter()
+            .map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)))
+            .collect::<Result<_>>()?;
+        let unknown = mapped.ignored.into_iter().filter(|ignored| ignored.reason == Reason::Unknown);
+        Ok(Self { values, origin: None, unknown: unknown.map(|ignored| ignored.name).collect() })
     }
 }
 
 /// Checks that a file has every tensor of the plain backbone in the model's shape: a weight that is silently drawn at random
-/// would spoil all others.
-fn check<'a>(path: &Path, entries: &[Entry], shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<()> {
-    let plain =
-        |name: &str| name.starts_with("backbone.") && !name.contains("lora_") && !name.contains("prompt");
+/// would spoil all others. Every difference is listed.
+fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
     let mut wrong = Vec::new();
-    for entry in entries.iter().filter(|entry| plain(&entry.name)) {
-        match shape(&entry.name) {
-            Some(found) if found == entry.tensor.dims() => {}
-            Some(found) => {
-                wrong.push(format!(
-                    "`{}` has shape {found:?}, expected {:?}",
-                    entry.name,
-                    entry.tensor.dims()
-                ));
-            }
+    for entry in entries.iter().filter(|entry| is_plain(&entry.name)) {
+        let expected = entry.tensor.dims();
+        match file.tensors.get(&entry.name) {
+            Some(found) if found.shape() == expected && found.dtype().is_float() => {}
+            Some(found) => wrong.push(format!(
+                "`{}` is {} {:?}, expected floats {expected:?}",
+                entry.name,
+                found.dtype(),
+                found.shape()
+            )),
             None => wrong.push(format!("`{}` is missing", entry.name)),
         }
     }
     if wrong.is_empty() {
         return Ok(());
     }
-    let more = if wrong.len() > 5 { format!(" and {} more", wrong.len() - 5) } else { String::new() };
-    wrong.truncate(5);
+    let variant = Variant::of(file.tensors.iter().map(|tensor| (tensor.name(), tensor.shape())));
+    let found = variant.map_or_else(String::new, |found| format!("; it holds {found}"));
     Err(Error::file(
         path,
         format!(
-            "does not fit the backbone: {}{more}; is `model.backbone` of the size of the weights?",
-            wrong.join(", ")
+            "does not fit the backbone{found}; is `model.backbone` of the size of the weights? Nothing was loaded, {} \
+             tensors differ:\n  {}",
+            wrong.len(),
+            wrong.join("\n  ")
         ),
     ))
+}
+
+/// Whether a tensor is one of the plain backbone, without what any method adds.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.starts_with("backbone.") && !name.contains("lora_") && !name.contains("prompt")
 }
 
 /// A weight file's tensor as one of candle's, `f32` in main memory.

@@ -3,11 +3,15 @@
 use crate::evaluate::{Evaluation, ScoreRecord};
 use crate::run::RunDir;
 use crate::session::Session;
-use crate::{Error, Result};
+use crate::{Config, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tadformer_data::{Task, dataset};
+use std::path::Path;
+use tadformer_data::{Task, TaskSpec, dataset};
+
+/// Its file in a run's folder.
+pub(crate) const FILE: &str = "metrics.json";
 
 /// Headline figures of the tasks at one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +51,15 @@ pub struct Report {
 /// # Errors
 /// A data set that cannot be described.
 pub(crate) fn references(session: &Session) -> Result<Vec<(Task, f64)>> {
-    let (data, model) = (&session.config.data, &session.config.model);
+    references_of(&session.config, &session.specs)
+}
+
+/// As [`references`], for a configuration.
+///
+/// # Errors
+/// A data set that cannot be described.
+pub(crate) fn references_of(config: &Config, specs: &[TaskSpec]) -> Result<Vec<(Task, f64)>> {
+    let (data, model) = (&config.data, &config.model);
     let crate::config::BackboneConfig::Named(backbone) = &model.backbone else {
         return Ok(Vec::new());
     };
@@ -59,7 +71,7 @@ pub(crate) fn references(session: &Session) -> Result<Vec<(Task, f64)>> {
         let found = descriptor.tasks.iter().find(|entry| entry.task == task.name)?;
         Some((task, *found.single_task.get(backbone)?))
     };
-    let all: Option<Vec<_>> = session.specs.iter().map(|spec| figure(spec.task)).collect();
+    let all: Option<Vec<_>> = specs.iter().map(|spec| figure(spec.task)).collect();
     Ok(all.unwrap_or_default())
 }
 
@@ -76,12 +88,24 @@ impl Report {
     /// # Errors
     /// A file that is missing or cannot be understood.
     pub fn read(run: &RunDir, epoch: usize) -> Result<Self> {
-        let path = run.path().join("metrics.json");
-        let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let mut report: Self = serde_json::from_slice(&text)
-            .map_err(|error| Error::file(&path, format!("cannot be understood: {error}")))?;
+        let mut report = Self::parse(&run.path().join(FILE))?;
         report.snapshots.retain(|snapshot| snapshot.epoch <= epoch);
         Ok(report)
+    }
+
+    /// The report in a folder, if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be understood.
+    pub(crate) fn find(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(FILE);
+        if path.is_file() { Self::parse(&path).map(Some) } else { Ok(None) }
+    }
+
+    fn parse(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::file(path, format!("cannot be understood: {error}")))
     }
 
     /// Adds an evaluation and gives its gain in percent: Δm against the single-task figures, or the mean relative gain
@@ -129,9 +153,13 @@ impl Report {
     /// # Errors
     /// A folder that cannot be written to.
     pub fn write(&self, run: &RunDir) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).expect("a report is plain data");
-        run.write("metrics.json", &json)?;
+        run.write(FILE, &self.to_json())?;
         run.write("metrics.md", self.table().as_bytes())
+    }
+
+    /// The report as the JSON of `metrics.json`.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("a report is plain data")
     }
 
     /// The headline figures as a Markdown table: before, best, last, what changed, and the published single-task figures

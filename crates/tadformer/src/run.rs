@@ -1,10 +1,11 @@
 //! A run's folder and what is in it.
 
 use crate::checkpoint::{Checkpoint, TrainState};
+use crate::config::WeightsSource;
 use crate::{Config, Error, Override, Result};
 use serde::Serialize;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The folder of a run.
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// metrics.json metrics.md  scores before, best and last
 /// checkpoints/             last.safetensors, best.safetensors
 /// panels/                  epoch-NNN-<image>.png: input, predictions and labels
+/// run.lock                 held by the process that trains in it
 /// ```
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -72,12 +74,19 @@ impl RunDir {
         &self.path
     }
 
-    /// The run's configuration, with changes.
+    /// The run's configuration, with changes. Weights that lie in the run's own folder are found there, wherever it is.
     ///
     /// # Errors
     /// A configuration that cannot be understood.
     pub fn config(&self, overrides: &[Override]) -> Result<Config> {
-        Config::read(&self.config_path(), overrides)
+        let mut config = Config::read(&self.config_path(), overrides)?;
+        if let WeightsSource::File(weights) = &mut config.model.weights
+            && weights.is_relative()
+            && self.path.join(&weights).is_file()
+        {
+            *weights = self.path.join(&weights);
+        }
+        Ok(config)
     }
 
     /// The checkpoint after the last epoch.
@@ -131,6 +140,35 @@ impl RunDir {
         written.map_err(Error::io("write", &path))
     }
 
+    /// Holds the folder for this process until the lock is dropped; the system lets go of a killed process's lock.
+    ///
+    /// # Errors
+    /// Another process that holds it, named by its number.
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.path.join("run.lock");
+        let opened = File::options().create(true).read(true).write(true).truncate(false).open(&path);
+        let mut file = opened.map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Whoever holds it may be about to write its number.
+                let _ = file.take(32).read_to_string(&mut holder);
+                let holder = if holder.is_empty() { "another process" } else { holder.trim() };
+                return Err(Error::file(
+                    &self.path,
+                    format!("is locked by {holder}, which trains in it; wait for it, or name another folder"),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all(format!("process {}\n", std::process::id()).as_bytes()));
+        written.map_err(Error::io("write", &path))?;
+        Ok(RunLock { _file: file })
+    }
+
     /// Opens the log to add to it.
     ///
     /// # Errors
@@ -176,6 +214,12 @@ fn is_after(line: &[u8], state: &TrainState) -> bool {
         Some("evaluation") => number("epoch").is_some_and(|epoch| epoch > state.epoch as u64),
         _ => false,
     }
+}
+
+/// A run's folder, held by this process.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
 }
 
 /// The log: JSON lines.
@@ -224,5 +268,16 @@ mod tests {
         let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
         let message = run.read_checkpoint(&run.last_checkpoint()).unwrap_err().to_string();
         assert!(message.contains("last.safetensors") && message.contains("finetune --config"), "{message}");
+    }
+
+    #[test]
+    fn a_run_is_held_by_one_and_free_when_that_one_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir { path: folder.path().to_owned() };
+        let lock = run.lock().unwrap();
+        let message = run.lock().unwrap_err().to_string();
+        assert!(message.contains(&format!("locked by process {}", std::process::id())), "{message}");
+        drop(lock);
+        run.lock().unwrap();
     }
 }

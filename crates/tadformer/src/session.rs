@@ -1,9 +1,11 @@
 //! A model with its tensors, built from a configuration.
 
 use crate::checkpoint::Checkpoint;
+use crate::complete::Complete;
 use crate::params::outline;
 use crate::pretrained::{Origin, Pretrained};
-use crate::{Config, Error, MultiTaskModel, Result};
+use crate::{Config, Error, MultiTaskModel, Predictor, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tadformer_data::TaskSpec;
 use tadformer_ops::ParamStore;
@@ -21,6 +23,8 @@ pub struct Session {
     pub specs: Vec<TaskSpec>,
     /// The weight file under it.
     pub origin: Option<Origin>,
+    /// What the weight file holds besides that belongs to no Swin Transformer, by its name there.
+    pub unknown: Vec<String>,
 }
 
 impl Session {
@@ -32,6 +36,28 @@ impl Session {
         let specs = config.data.specs()?;
         let pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
         Self::build(config, specs, pretrained)
+    }
+
+    /// A model that begins with the weights of another of the same kind.
+    ///
+    /// # Errors
+    /// A configuration whose model is another, or a full or merged model, whose frozen weights are in no file of their own.
+    pub fn starting_from(config: Config, model: &Predictor) -> Result<Self> {
+        if model.is_whole() {
+            return Err(Error::Config(
+                "training begins with a run or an adapter: a checkpoint refers to its frozen weights by their file. \
+                 Export the `adapter` and the `backbone` of the full model"
+                    .to_owned(),
+            ));
+        }
+        let specs = config.data.specs()?;
+        let values: HashMap<_, _> =
+            model.entries().iter().map(|entry| (entry.name.clone(), entry.tensor.clone())).collect();
+        // A tensor that does not fit would be drawn instead: the model must be the same.
+        let complete = Complete { own: values.clone(), shared: HashMap::new() };
+        complete.build(model.file(), &config.model, &specs)?;
+        let origin = Origin::of(&config.model.weights)?;
+        Self::build(config, specs, Pretrained { values, origin, unknown: Vec::new() })
     }
 
     /// The model of a checkpoint.
@@ -63,6 +89,6 @@ impl Session {
     fn build(config: Config, specs: Vec<TaskSpec>, pretrained: Pretrained) -> Result<Self> {
         let store = ParamStore::with_values(config.seed, pretrained.values);
         let model = MultiTaskModel::new(&config.model, &specs, &store.params())?;
-        Ok(Self { config, model, store, specs, origin: pretrained.origin })
+        Ok(Self { config, model, store, specs, origin: pretrained.origin, unknown: pretrained.unknown })
     }
 }

@@ -1,10 +1,11 @@
 //! The training loop.
 
 use crate::checkpoint::{Checkpoint, TrainState};
+use crate::config::Method;
 use crate::evaluate::{Evaluation, evaluate, image_tensor, label_tensors};
 use crate::optim::{self, AdamW, Gradients, Schedule};
 use crate::report::{Report, references};
-use crate::run::{Log, RunDir};
+use crate::run::{Log, RunDir, RunLock};
 use crate::session::Session;
 use crate::{Config, Error, MultiTaskLoss, Result};
 use serde::Serialize;
@@ -74,6 +75,7 @@ pub struct Trainer {
     schedule: Schedule,
     state: TrainState,
     report: Report,
+    _lock: RunLock,
 }
 
 impl Trainer {
@@ -101,7 +103,14 @@ impl Trainer {
     }
 
     fn assemble(session: Session, run: RunDir, state: TrainState) -> Result<Self> {
-        let Config { seed, data, train, .. } = &session.config;
+        let Config { seed, data, train, model } = &session.config;
+        if model.method == Method::Merged {
+            return Err(Error::Config(
+                "`model.method` is `merged`, which is for use: its updates are folded into frozen weights"
+                    .to_owned(),
+            ));
+        }
+        let lock = run.lock()?;
         let [height, width] = data.size;
         let train_set = data.open_train(*seed)?;
         // A short last batch would weigh its samples more; a set that is one short batch has no other.
@@ -132,6 +141,7 @@ impl Trainer {
             state,
             session,
             run,
+            _lock: lock,
         })
     }
 

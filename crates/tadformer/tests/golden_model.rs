@@ -4,11 +4,13 @@ mod golden;
 
 use candle_core::{DType, Tensor};
 use golden::{assert_near, config, open, sampled, scalar, specs};
-use std::collections::BTreeSet;
-use tadformer::{MultiTaskLoss, MultiTaskModel};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use tadformer::config::{ModelConfig, WeightsSource};
+use tadformer::{Config, MultiTaskLoss, MultiTaskModel, SharedBackbone};
 use tadformer_data::Task;
 use tadformer_ops::testing::{GoldenStore, assert_close, named_tensor};
-use tadformer_ops::{Mode, Rng, Role};
+use tadformer_ops::{Mode, ParamStore, Rng, Role};
 
 /// Stage features in the golden order `(b, tokens, c)`, by name: `shared` and each task.
 fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor)> {
@@ -107,5 +109,35 @@ fn swin_tiny_at_224() {
     }
     for (task, logits) in model.forward(&image, &mut Mode::Eval).unwrap() {
         check(&format!("eval/out/{task}"), &logits);
+    }
+}
+
+#[test]
+fn a_microsoft_backbone_below_golden_updates_gives_the_published_outputs() {
+    let file = open("reference_outputs");
+    let weights = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tadformer-weights/tests/data/swin_backbone_ms.pth");
+    let model = ModelConfig { weights: WeightsSource::File(weights), ..config(&file) };
+    let shared = SharedBackbone::open(&Config { model: model.clone(), ..Config::default() }).unwrap();
+    let specs = specs();
+    let golden = GoldenStore::new();
+    MultiTaskModel::new(&model, &specs, &golden.params()).unwrap();
+    let values: HashMap<_, _> = golden
+        .entries()
+        .into_iter()
+        .map(|entry| {
+            let value = shared.tensor(&entry.name).cloned().unwrap_or_else(|| entry.tensor.detach());
+            (entry.name, value)
+        })
+        .collect();
+    let store = ParamStore::with_values(0, values);
+    let network = MultiTaskModel::new(&model, &specs, &store.params()).unwrap();
+    assert!(store.entries().iter().all(|entry| entry.loaded) && store.unused().is_empty());
+    let image =
+        named_tensor("input:reference_checkpoint/eval/image", (2, 3, 64, 64), 0.0, 1.732_050_8).unwrap();
+    for (task, logits) in network.forward(&image, &mut Mode::Eval).unwrap() {
+        let found = sampled(&logits, file.tensor(&format!("ms_backbone/idx/{task}")));
+        let name = format!("ms_backbone/val/{task}");
+        assert_close(&name, &found, file.tensor(&name), 3e-5);
     }
 }

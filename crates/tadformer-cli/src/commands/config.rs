@@ -33,10 +33,15 @@ pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, Str
         Some(path) => path.display().to_string(),
         None => format!("preset `{name}`"),
     };
-    let base = Config::parse(&text, &origin, &[])?;
+    Ok((change(args, &text, &origin)?, name))
+}
+
+/// The configuration of the text `text`, which came from `origin`, with what the arguments change.
+pub(crate) fn change(args: &ConfigArgs, text: &str, origin: &str) -> Result<Config> {
+    let base = Config::parse(text, origin, &[])?;
     let mut changes = overrides(args, &base);
     changes.extend(args.set.iter().cloned());
-    Ok((Config::parse(&text, &origin, &changes)?, name))
+    Ok(Config::parse(text, origin, &changes)?)
 }
 
 fn preset(name: &str) -> Result<(String, String)> {

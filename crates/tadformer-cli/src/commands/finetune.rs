@@ -1,12 +1,13 @@
 //! `finetune`.
 
-use super::config::resolve;
-use crate::args::Finetune;
+use super::config::{change, resolve};
+use super::weights;
+use crate::args::{ConfigArgs, Finetune};
 use crate::progress::TrainingProgress;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
-use tadformer::{ParameterCount, RunDir, Session, Trainer};
+use tadformer::{Config, Override, ParameterCount, Predictor, RunDir, SavedModel, Session, Trainer};
 
 pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     let mut trainer = match &args.resume {
@@ -17,14 +18,26 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
                 );
             }
             let run = RunDir::open(path)?;
-            Trainer::resume(run.config(&args.config.set)?, run)?
+            let config = run.config(&args.config.set)?;
+            weights::fetch(&config)?;
+            Trainer::resume(config, run)?
         }
         None => {
-            let (config, name) = resolve(&args.config, "quickstart")?;
+            let (config, name) = match &args.from {
+                Some(folder) => continued(&args.config, folder)?,
+                None => resolve(&args.config, "quickstart")?,
+            };
             // Data or weights that are not there should not leave a folder behind.
             config.data.open_train(config.seed)?;
             config.data.open_val(config.seed)?;
-            let session = Session::fresh(config)?;
+            weights::fetch(&config)?;
+            let session = match &args.from {
+                Some(folder) => Session::starting_from(config.clone(), &on_its_weights(folder, &config)?)?,
+                None => Session::fresh(config)?,
+            };
+            if !session.unknown.is_empty() {
+                eprintln!("left out of the weight file: `{}`", session.unknown.join("`, `"));
+            }
             let run = match &args.output {
                 Some(path) => RunDir::create(path, &session.config)?,
                 None => RunDir::create_numbered(Path::new("runs"), &name, &session.config)?,
@@ -49,6 +62,23 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     println!("{}", result?);
     println!("Pictures, scores and checkpoints are in `{}`.", trainer.run_dir().path().display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of the model in `folder` with what the arguments change, and a name for the new run.
+fn continued(args: &ConfigArgs, folder: &Path) -> Result<(Config, String)> {
+    if args.config.is_some() {
+        bail!("`--from` brings the configuration of its model; change it with flags and `--set`");
+    }
+    let text = SavedModel::config_of(folder, &[])?.to_toml()?;
+    let config = change(args, &text, &folder.display().to_string())?;
+    let name = config.data.name.clone();
+    Ok((config, name))
+}
+
+/// The model in `folder` on the weights that `config` names.
+fn on_its_weights(folder: &Path, config: &Config) -> Result<Predictor> {
+    let weights = String::from(config.model.weights.clone());
+    Ok(Predictor::open(folder, &[Override::new("model.weights", weights.as_str())])?)
 }
 
 /// A number with its digits in groups of three.

@@ -5,11 +5,11 @@ use super::finetune::grouped;
 use crate::args::Params;
 use anyhow::Result;
 use std::process::ExitCode;
-use tadformer::{GROUPS, ParameterCount, RunDir};
+use tadformer::{GROUPS, ParameterCount, SavedModel};
 
 pub(crate) fn run(args: &Params) -> Result<ExitCode> {
     let config = match &args.run {
-        Some(run) => RunDir::open(run)?.config(&args.config.set)?,
+        Some(run) => SavedModel::config_of(run, &args.config.set)?,
         None => resolve(&args.config, "pascal-context")?.0,
     };
     let count = ParameterCount::of_model(&config.model, &config.data.specs()?)?;

@@ -1,12 +1,13 @@
 //! `predict`.
 
+use super::saved::open;
 use crate::args::Predict;
 use crate::progress::counted;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tadformer::{Predictor, RunDir};
+use tadformer::Predictor;
 use tadformer_data::draw::{Compared, compare, draw_map};
 use tadformer_data::format::picture::{self, Orientation};
 use tadformer_data::{Raster, Task};
@@ -17,7 +18,7 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "safetensors"];
 
 pub(crate) fn run(args: &Predict) -> Result<ExitCode> {
     let inputs = inputs(&args.input)?;
-    let predictor = Predictor::open(&RunDir::open(&args.run)?, &args.set)?;
+    let predictor = open(&args.run, args.weights.as_deref(), args.set.clone())?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
     let bar = counted("predicting", inputs.len() as u64);

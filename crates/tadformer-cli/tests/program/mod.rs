@@ -96,6 +96,11 @@ impl Program {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::cargo_bin("tadformer-cli").unwrap();
         command.current_dir(self.folder.path()).env_remove("RUST_BACKTRACE").args(args);
+        // A cache of the test's own, and no network unless a test says so.
+        for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT"] {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command.timeout(Duration::from_secs(120));
         command
     }

@@ -50,6 +50,9 @@ pub enum Method {
     Full,
     /// Nothing of the backbone trains.
     DecodersOnly,
+    /// `tadformer` with the updates that no task stream shares folded into the frozen weights, as `export` writes it: for
+    /// use, not for training.
+    Merged,
 }
 
 /// Where pretrained weights come from.
@@ -139,17 +142,13 @@ impl ModelConfig {
     pub fn tuning(&self, tasks: usize) -> Tuning {
         let AdaptationConfig { rank, scale, dropout, prompts_per_task, filter, condition, skip } =
             self.adaptation;
+        let lora = LoraConfig { rank, scale, dropout };
+        let adaptation = Adaptation { tasks, prompts_per_task, lora, filter, condition, skip };
         match self.method {
             Method::Full => Tuning::Full,
             Method::DecodersOnly => Tuning::Frozen,
-            Method::Tadformer => Tuning::Adapted(Adaptation {
-                tasks,
-                prompts_per_task,
-                lora: LoraConfig { rank, scale, dropout },
-                filter,
-                condition,
-                skip,
-            }),
+            Method::Tadformer => Tuning::Adapted(adaptation),
+            Method::Merged => Tuning::Merged(adaptation),
         }
     }
 
