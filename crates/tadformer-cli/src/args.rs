@@ -67,7 +67,7 @@ pub(crate) struct ConfigArgs {
     /// Backbone: swin-tiny, swin-small, swin-base or swin-large
     #[arg(long, value_name = "NAME")]
     pub(crate) backbone: Option<String>,
-    /// Pretrained weights of the backbone: a name in the cache, a file, or none
+    /// Pretrained weights of the backbone: a name in the cache, a file, embedded (the quickstart's), or none
     #[arg(long, value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Rank of the low-rank updates

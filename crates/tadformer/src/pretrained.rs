@@ -1,12 +1,13 @@
 //! Pretrained weights into a model's tensors.
 
 use crate::config::WeightsSource;
+use crate::embedded;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tadformer_ops::Entry;
 use tadformer_weights::{StateDict, names};
 
@@ -15,7 +16,7 @@ use tadformer_weights::{StateDict, names};
 pub struct Pretrained {
     /// The values.
     pub values: HashMap<String, Tensor>,
-    /// The file they came from.
+    /// The file they came from; `embedded` for the one inside the program.
     pub origin: Option<Origin>,
 }
 
@@ -37,12 +38,21 @@ impl Pretrained {
     /// # Errors
     /// A file that is missing, damaged, not a Swin Transformer, or of another size than the model's backbone.
     pub fn read(source: &WeightsSource, entries: &[Entry]) -> Result<Self> {
-        let WeightsSource::File(path) = source else {
-            return Ok(Self::default());
+        let (path, file, sha256) = match source {
+            WeightsSource::None => return Ok(Self::default()),
+            WeightsSource::Embedded => {
+                let path = PathBuf::from("embedded");
+                let file = StateDict::from_bytes(&path, embedded::BACKBONE.to_vec())?;
+                (path, file, hex(&Sha256::digest(embedded::BACKBONE)))
+            }
+            WeightsSource::File(path) => {
+                let path = tadformer_weights::locate(&path.to_string_lossy())?;
+                let file = StateDict::read(&path)?;
+                let sha256 = sha256(&path)?;
+                (path, file, sha256)
+            }
         };
-        let path = tadformer_weights::locate(&path.to_string_lossy())?;
-        let mut mapped =
-            names::map(&StateDict::read(&path)?).map_err(|error| Error::file(&path, error.to_string()))?;
+        let mut mapped = names::map(&file).map_err(|error| Error::file(&path, error.to_string()))?;
         let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
         mapped.resize_position_bias(&wanted)?;
         let tensors = &mapped.tensors;
@@ -50,7 +60,7 @@ impl Pretrained {
         let needed = tensors.iter().filter(|tensor| wanted.iter().any(|(name, _)| name == tensor.name()));
         let values =
             needed.map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?))).collect::<Result<_>>()?;
-        let origin = Origin { path: path.display().to_string(), sha256: sha256(&path)? };
+        let origin = Origin { path: path.display().to_string(), sha256 };
         Ok(Self { values, origin: Some(origin) })
     }
 }
@@ -82,7 +92,8 @@ fn check<'a>(path: &Path, entries: &[Entry], shape: impl Fn(&str) -> Option<&'a 
     Err(Error::file(
         path,
         format!(
-            "does not fit the backbone: {}{more}; is `model.backbone` of the size of the weights?",
+            "does not fit the backbone: {}{more}; is `model.backbone` of the size of the weights? `--weights none` draws \
+             them at random",
             wrong.join(", ")
         ),
     ))
@@ -100,7 +111,11 @@ fn sha256(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(Error::io("read", path))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct HashWriter<'a>(&'a mut Sha256);
