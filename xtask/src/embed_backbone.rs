@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let backbone = halved(&unmap(&backbone(&StateDict::read(&checkpoint)?, &checkpoint)?, Naming::Timm)?)?;
     backbone.write_safetensors(&arguments.output)?;
     let path = arguments.output.display();
-    let bytes = std::fs::metadata(&arguments.output).with_context(|| format!("cannot look at `{path}`"))?.len();
+    let bytes =
+        std::fs::metadata(&arguments.output).with_context(|| format!("cannot look at `{path}`"))?.len();
     if bytes > MOST_BYTES {
         bail!("`{path}` has {bytes} bytes, expected at most {MOST_BYTES}; train a smaller backbone");
     }
@@ -104,7 +105,11 @@ mod tests {
         let dict = embed(&folder).unwrap();
         let mut names: Vec<_> = dict.iter().map(Tensor::name).collect();
         names.sort_unstable();
-        let expected = ["layers.0.blocks.0.attn.qkv.weight", "layers.1.downsample.norm.weight", "patch_embed.proj.weight"];
+        let expected = [
+            "layers.0.blocks.0.attn.qkv.weight",
+            "layers.1.downsample.norm.weight",
+            "patch_embed.proj.weight",
+        ];
         assert_eq!(names, expected);
         let weight = dict.get("patch_embed.proj.weight").unwrap();
         assert_eq!((weight.dtype(), weight.to_f32()), (Dtype::F16, vec![half::f16::from_f32(0.1).to_f32()]));

@@ -19,8 +19,8 @@ use random_weights::random_weights;
 use squares::{Squares, TASKS};
 use std::sync::Arc;
 use tadformer_peft::{
-    DynamicTaskFilter, Init, LayerNorm, Linear, LoraConfig, LowRank, Mode, ParamStore, Params, Rng, TaskPrompts,
-    Windows, condition_on_prompts, residual, split, variables,
+    DynamicTaskFilter, Init, LayerNorm, Linear, LoraConfig, LowRank, Mode, ParamStore, Params, Rng,
+    TaskPrompts, Windows, condition_on_prompts, residual, split, variables,
 };
 
 /// Side of a picture in pixels.
@@ -95,7 +95,11 @@ impl TaskHeads {
         let filtered = self.filter.forward(&low, &Windows::whole(h, w)?)?;
         let streams = residual(features, &self.update.up(&filtered)?, None)?;
         let streams = split(&streams, TASKS)?;
-        Ok(streams.iter().zip(&self.heads).map(|(xs, head)| head.forward(xs)).collect::<candle_core::Result<_>>()?)
+        Ok(streams
+            .iter()
+            .zip(&self.heads)
+            .map(|(xs, head)| head.forward(xs))
+            .collect::<candle_core::Result<_>>()?)
     }
 }
 
@@ -119,9 +123,8 @@ fn train(updates: u64) -> Result<Trained> {
     };
     let batches = (0..8).map(|i| with_features(8, "squares", i)).collect::<Result<Vec<_>>>()?;
     let unseen = with_features(16, "unseen squares", 0)?;
-    let measure = || -> Result<f32> {
-        Ok(unseen.0.loss(&model.forward(&unseen.1, &mut Mode::Eval)?)?.to_scalar()?)
-    };
+    let measure =
+        || -> Result<f32> { Ok(unseen.0.loss(&model.forward(&unseen.1, &mut Mode::Eval)?)?.to_scalar()?) };
     let before = measure()?;
     let mut optimizer = AdamW::new(variables(&store)?, ParamsAdamW { lr: 3e-3, ..ParamsAdamW::default() })?;
     for (update, (squares, features)) in (0..updates).zip(batches.iter().cycle()) {

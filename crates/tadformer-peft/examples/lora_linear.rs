@@ -11,7 +11,9 @@ use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW, loss};
 use random_weights::random_weights;
 use std::path::Path;
-use tadformer_peft::{Init, LoraAdapter, LoraConfig, LoraLinear, Mode, ParamStore, Params, Rng, Role, variables};
+use tadformer_peft::{
+    Init, LoraAdapter, LoraConfig, LoraLinear, Mode, ParamStore, Params, Rng, Role, variables,
+};
 
 const DIM: usize = 24;
 const LORA: LoraConfig = LoraConfig { rank: 2, scale: 2.0, dropout: 0.0 };
@@ -132,7 +134,8 @@ mod tests {
         let xs = inputs(4, "inputs", 0).unwrap();
         let plain = model.fc1.to_linear().unwrap().forward(&xs).unwrap();
         let adapted = model.fc1.forward(&xs).unwrap();
-        let difference = (plain - adapted).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let difference =
+            (plain - adapted).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(difference < 1e-4, "{difference}");
     }
 }

@@ -55,7 +55,9 @@ impl LoraLinear {
             (None, mode) => self.module.forward(xs, mode),
             (Some(merged), Mode::Eval) => merged.forward(xs),
             (Some(_), Mode::Train(_)) => {
-                bail!("LoRA linear: the update is merged into the weight and cannot train; call `unmerge` first")
+                bail!(
+                    "LoRA linear: the update is merged into the weight and cannot train; call `unmerge` first"
+                )
             }
         }
     }

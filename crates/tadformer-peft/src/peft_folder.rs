@@ -83,11 +83,15 @@ impl LoraAdapter {
         let path = folder.join(CONFIG);
         let length = fs::metadata(&path).map_err(|error| failed("read", &path, error))?.len();
         if length > MOST_CONFIG {
-            bail!("`{}` has {length} bytes, expected at most {MOST_CONFIG}; is it a configuration?", path.display());
+            bail!(
+                "`{}` has {length} bytes, expected at most {MOST_CONFIG}; is it a configuration?",
+                path.display()
+            );
         }
         let json = fs::read(&path).map_err(|error| failed("read", &path, error))?;
-        let config: PeftConfig = serde_json::from_slice(&json)
-            .map_err(|error| candle_core::Error::msg(format!("cannot understand `{}`: {error}", path.display())))?;
+        let config: PeftConfig = serde_json::from_slice(&json).map_err(|error| {
+            candle_core::Error::msg(format!("cannot understand `{}`: {error}", path.display()))
+        })?;
         let config = config.lora().map_err(|problem| {
             candle_core::Error::msg(format!("cannot use the adapter of `{}`: {problem}", path.display()))
         })?;
@@ -105,7 +109,9 @@ impl LoraAdapter {
             values.insert(ours, tensor.to_dtype(DType::F32)?);
         }
         let adapter = Self { config, values };
-        adapter.modules().map_err(|error| candle_core::Error::msg(format!("`{}`: {error}", path.display())))?;
+        adapter
+            .modules()
+            .map_err(|error| candle_core::Error::msg(format!("`{}`: {error}", path.display())))?;
         Ok(adapter)
     }
 
@@ -125,7 +131,9 @@ impl LoraAdapter {
             (true, true) => Ok(()),
             (false, true) => bail!("the adapter lacks {}", list(missing)),
             (true, false) => bail!("the model has no place for {}", list(unused)),
-            (false, false) => bail!("the adapter lacks {}; the model has no place for {}", list(missing), list(unused)),
+            (false, false) => {
+                bail!("the adapter lacks {}; the model has no place for {}", list(missing), list(unused))
+            }
         }
     }
 
@@ -208,7 +216,9 @@ struct PeftConfig {
 }
 
 /// Accepts and forgets a value of any type.
-fn any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Vec<String>>, D::Error> {
+fn any<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<String>>, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| None)
 }
 
@@ -225,8 +235,10 @@ impl PeftConfig {
                 self.r, self.lora_alpha, self.lora_dropout
             ));
         }
-        let patterned =
-            [&self.rank_pattern, &self.alpha_pattern].into_iter().flatten().any(|pattern| !pattern.is_empty());
+        let patterned = [&self.rank_pattern, &self.alpha_pattern]
+            .into_iter()
+            .flatten()
+            .any(|pattern| !pattern.is_empty());
         let foreign = [
             ("use_dora", self.use_dora),
             ("fan_in_fan_out", self.fan_in_fan_out),

@@ -44,8 +44,11 @@ fn the_quickstart_starts_from_it_and_every_frozen_weight_is_loaded() {
     let session = Session::fresh(config(QUICKSTART, &[])).unwrap();
     let entries = session.store.entries();
     assert!(entries.iter().filter(|entry| entry.role == Role::Frozen).count() > 30);
-    let drawn: Vec<_> =
-        entries.iter().filter(|entry| entry.role == Role::Frozen && !entry.loaded).map(|entry| &entry.name).collect();
+    let drawn: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.role == Role::Frozen && !entry.loaded)
+        .map(|entry| &entry.name)
+        .collect();
     assert!(drawn.is_empty(), "{drawn:?} are random");
     assert_eq!(session.store.unused(), Vec::<String>::new());
     let origin = session.origin.unwrap();

@@ -1,6 +1,6 @@
 //! Pictures of a bright square in noise, with two labels for every patch: is it inside, and how far is the centre?
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::loss;
 use tadformer_peft::Rng;
 
@@ -55,6 +55,6 @@ impl Squares {
         };
         let segmentation = loss::cross_entropy(&logits.flatten_to(2)?, &self.inside)?;
         let regression = loss::mse(&(distance.flatten_to(2)? * 10.)?, &(&self.distance * 10.)?)?;
-        (segmentation + regression)?.to_dtype(DType::F32)
+        segmentation + regression
     }
 }

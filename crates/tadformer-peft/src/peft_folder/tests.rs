@@ -58,11 +58,14 @@ fn an_adapter_comes_back_as_it_was() {
 #[test]
 fn files_are_named_as_peft_names_them() {
     let folder = written();
-    let names: BTreeSet<String> =
-        candle_core::safetensors::load(folder.path().join(WEIGHTS), &Device::Cpu).unwrap().into_keys().collect();
+    let names: BTreeSet<String> = candle_core::safetensors::load(folder.path().join(WEIGHTS), &Device::Cpu)
+        .unwrap()
+        .into_keys()
+        .collect();
     let module = |name| ["A", "B"].map(|x| format!("base_model.model.encoder.{name}.lora_{x}.weight"));
     assert_eq!(names, [module("fc1"), module("fc2")].into_iter().flatten().collect());
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
     assert_eq!(json["peft_type"], "LORA");
     assert_eq!((&json["r"], &json["lora_alpha"]), (&serde_json::json!(2), &serde_json::json!(1.5)));
     assert_eq!(json["target_modules"], serde_json::json!(["encoder.fc1", "encoder.fc2"]));
@@ -140,5 +143,8 @@ fn an_adapter_of_another_model_lists_every_difference() {
     }
     let message = adapter.check(&store).unwrap_err().to_string();
     assert!(message.contains("lacks `encoder.fc3.lora_shared_A`, `encoder.fc3.lora_shared_B`"), "{message}");
-    assert!(message.contains("no place for `encoder.fc2.lora_shared_A`, `encoder.fc2.lora_shared_B`"), "{message}");
+    assert!(
+        message.contains("no place for `encoder.fc2.lora_shared_A`, `encoder.fc2.lora_shared_B`"),
+        "{message}"
+    );
 }
