@@ -21,7 +21,7 @@ use tadformer_peft::{
     TaskPrompts, TsModule, Windows, condition_on_prompts, gelu, residual, split, variables,
 };
 
-const SIDE: usize = 32;
+const SIDE: usize = 16;
 const PATCH: usize = 4;
 const GRID: usize = SIDE / PATCH;
 const DIM: usize = 32;
