@@ -8,7 +8,7 @@ use tadformer_peft::Init;
 struct RandomWeights(u64);
 
 /// A builder of constant tensors, each drawn from `seed` and its own name.
-pub fn random_weights(seed: u64) -> VarBuilder<'static> {
+pub(crate) fn random_weights(seed: u64) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(RandomWeights(seed)), DType::F32, Device::Cpu)
 }
 

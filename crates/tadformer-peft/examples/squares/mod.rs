@@ -5,21 +5,21 @@ use candle_nn::loss;
 use tadformer_peft::Rng;
 
 /// Number of tasks.
-pub const TASKS: usize = 2;
+pub(crate) const TASKS: usize = 2;
 
 /// Pictures and their labels.
-pub struct Squares {
+pub(crate) struct Squares {
     /// `(n, 3, side, side)`.
-    pub images: Tensor,
+    pub(crate) images: Tensor,
     /// `(n · grid · grid)`, 1 for patches whose centre is inside the square.
-    pub inside: Tensor,
+    pub(crate) inside: Tensor,
     /// `(n · grid · grid, 1)`, distance from the patch to the square's centre in picture sides.
-    pub distance: Tensor,
+    pub(crate) distance: Tensor,
 }
 
 impl Squares {
     /// `n` pictures of `side` pixels, labelled for `grid × grid` patches.
-    pub fn draw(n: usize, side: usize, grid: usize, rng: &mut Rng) -> Result<Self> {
+    pub(crate) fn draw(n: usize, side: usize, grid: usize, rng: &mut Rng) -> Result<Self> {
         let (mut images, mut inside, mut distance) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..n {
             let half = rng.range(0.15, 0.3);
@@ -49,7 +49,7 @@ impl Squares {
 
     /// Cross entropy of the first task's logits `(n, h, w, 2)` plus squared error of the second's `(n, h, w, 1)`, in
     /// tenths of a side.
-    pub fn loss(&self, outputs: &[Tensor]) -> Result<Tensor> {
+    pub(crate) fn loss(&self, outputs: &[Tensor]) -> Result<Tensor> {
         let [logits, distance] = outputs else {
             candle_core::bail!("expected the outputs of {TASKS} tasks, got {}", outputs.len());
         };
