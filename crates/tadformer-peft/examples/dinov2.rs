@@ -20,7 +20,7 @@ use squares::{Squares, TASKS};
 use std::sync::Arc;
 use tadformer_peft::{
     DynamicTaskFilter, Init, LayerNorm, Linear, LoraConfig, LowRank, Mode, ParamStore, Params, Rng,
-    TaskPrompts, Windows, condition_on_prompts, residual, split, variables,
+    TaskPrompts, Windows, condition_on_prompts, split, variables,
 };
 
 /// Side of a picture in pixels.
@@ -91,9 +91,12 @@ impl TaskHeads {
 
         // One stream for each task: features + s · B · DTF(A u).
         let conditioned = condition_on_prompts(&scores, features, TASKS, &self.prompt_layernorm)?;
-        let low = self.update.down(&self.update.drop(&conditioned.us, mode)?)?;
-        let filtered = self.filter.forward(&low, &Windows::whole(h, w)?)?;
-        let streams = residual(features, &self.update.up(&filtered)?, None)?;
+        let us = match self.update.draw_mask(mode)? {
+            Some(mask) => mask.apply(&conditioned.us)?,
+            None => conditioned.us,
+        };
+        let codes = self.filter.forward(&self.update.down(&us)?, &Windows::whole(h, w)?)?;
+        let streams = self.update.add_up(features, &codes)?;
         let streams = split(&streams, TASKS)?;
         Ok(streams
             .iter()
