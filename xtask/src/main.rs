@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod download_weights;
+mod embed_backbone;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +22,7 @@ enum Command {
     Bench(bench::Arguments),
     Ci(ci::Arguments),
     DownloadWeights(download_weights::Arguments),
+    EmbedBackbone(embed_backbone::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Ci(_) => ci::run(),
         Command::DownloadWeights(arguments) => download_weights::run(&arguments),
+        Command::EmbedBackbone(arguments) => embed_backbone::run(&arguments),
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) backbone: Option<String>,
     /// Pretrained weights of the backbone: a name such as swin-tiny (from the Hugging Face cache, downloaded if it is not
-    /// there), a file, or none
+    /// there), a file, embedded (the quickstart's), or none
     #[arg(long, value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Rank of the low-rank updates

@@ -6,6 +6,7 @@ mod model;
 mod params;
 pub mod losses;
 pub mod optim;
+pub mod embedded;
 mod pretrained;
 mod checkpoint;
 mod session;

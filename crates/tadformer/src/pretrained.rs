@@ -1,13 +1,14 @@
 //! Pretrained weights into a model's tensors.
 
 use crate::config::WeightsSource;
+use crate::embedded;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tadformer_ops::Entry;
 use tadformer_weights::names::{self, Mapped, Reason};
 use tadformer_weights::{StateDict, Variant};
@@ -17,7 +18,7 @@ use tadformer_weights::{StateDict, Variant};
 pub struct Pretrained {
     /// The values.
     pub values: HashMap<String, Tensor>,
-    /// The file they came from.
+    /// The file they came from; `embedded` for the one inside the program.
     pub origin: Option<Origin>,
     /// What the file holds besides that belongs to no Swin Transformer, by its name there.
     pub unknown: Vec<String>,
@@ -38,12 +39,40 @@ impl Origin {
     /// # Errors
     /// A file that is missing.
     pub(crate) fn of(source: &WeightsSource) -> Result<Option<Self>> {
-        let WeightsSource::File(path) = source else {
-            return Ok(None);
+        let (path, sha256): (PathBuf, String) = match source {
+            WeightsSource::None => return Ok(None),
+            WeightsSource::Embedded => (EMBEDDED.into(), hex(&Sha256::digest(embedded::BACKBONE))),
+            WeightsSource::File(path) => {
+                let path = tadformer_weights::locate(&path.to_string_lossy())?;
+                let sha256 = sha256(&path)?;
+                (path, sha256)
+            }
         };
-        let path = tadformer_weights::locate(&path.to_string_lossy())?;
-        Ok(Some(Self { path: path.display().to_string(), sha256: sha256(&path)? }))
+        Ok(Some(Self { path: path.display().to_string(), sha256 }))
     }
+}
+
+/// What the weights inside the program are called where others have a path.
+const EMBEDDED: &str = "embedded";
+
+/// The weights that `source` names, files by `read`, and where they are; nothing for [`WeightsSource::None`].
+pub(crate) fn open(
+    source: &WeightsSource,
+    read: impl FnOnce(&Path) -> Result<StateDict>,
+) -> Result<Option<(PathBuf, StateDict)>> {
+    Ok(match source {
+        WeightsSource::None => None,
+        WeightsSource::Embedded => {
+            let path = PathBuf::from(EMBEDDED);
+            let file = StateDict::from_bytes(&path, embedded::BACKBONE.to_vec())?;
+            Some((path, file))
+        }
+        WeightsSource::File(path) => {
+            let path = tadformer_weights::locate(&path.to_string_lossy())?;
+            let file = read(&path)?;
+            Some((path, file))
+        }
+    })
 }
 
 impl Pretrained {
@@ -55,12 +84,11 @@ impl Pretrained {
     /// # Errors
     /// A file that is missing, damaged, not a Swin Transformer, or of another size than the model's backbone.
     pub fn read(source: &WeightsSource, entries: &[Entry]) -> Result<Self> {
-        let WeightsSource::File(path) = source else {
+        let Some((path, file)) = open(source, |path| Ok(StateDict::read(path)?))? else {
             return Ok(Self::default());
         };
-        let path = tadformer_weights::locate(&path.to_string_lossy())?;
         let origin = Origin::of(source)?;
-        Ok(Self { origin, ..Self::of(&path, &StateDict::read(&path)?, entries)? })
+        Ok(Self { origin, ..Self::of(&path, &file, entries)? })
     }
 
     /// The values of `file`, which was read from `path`, for a model with the tensors `entries`.
@@ -108,8 +136,8 @@ fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
     Err(Error::file(
         path,
         format!(
-            "does not fit the backbone{found}; is `model.backbone` of the size of the weights? Nothing was loaded, {} \
-             tensors differ:\n  {}",
+            "does not fit the backbone{found}; is `model.backbone` of the size of the weights? `--weights none` draws \
+             them at random. Nothing was loaded, {} tensors differ:\n  {}",
             wrong.len(),
             wrong.join("\n  ")
         ),
@@ -133,7 +161,11 @@ fn sha256(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(Error::io("read", path))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct HashWriter<'a>(&'a mut Sha256);

@@ -2,13 +2,13 @@
 
 use crate::config::{ModelConfig, WeightsSource};
 use crate::params::plain_outline;
-use crate::pretrained::{Origin, Pretrained};
+use crate::pretrained::{self, Origin, Pretrained};
 use crate::{Config, Error, Result};
 use candle_core::{CpuStorage, Storage, Tensor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::OnceLock;
 use tadformer_backbone::SwinConfig;
 use tadformer_ops::ParamStore;
@@ -22,7 +22,7 @@ use tadformer_weights::StateDict;
 pub struct SharedBackbone {
     sizes: SwinConfig,
     tensors: HashMap<String, Tensor>,
-    file: Option<PathBuf>,
+    weights: WeightsSource,
     digests: OnceLock<BTreeMap<String, [u8; 32]>>,
 }
 
@@ -49,17 +49,14 @@ impl SharedBackbone {
         Self::load(config, |path| Ok(unsafe { StateDict::map(path) }?))
     }
 
-    fn load(config: &Config, read: impl Fn(&std::path::Path) -> Result<StateDict>) -> Result<Self> {
+    fn load(config: &Config, read: impl FnOnce(&Path) -> Result<StateDict>) -> Result<Self> {
         let sizes = config.model.swin();
-        let (tensors, file) = match &config.model.weights {
-            WeightsSource::File(path) => {
-                let path = tadformer_weights::locate(&path.to_string_lossy())?;
-                let pretrained = Pretrained::of(&path, &read(&path)?, &plain_outline(&sizes)?)?;
-                (pretrained.values, Some(path))
-            }
-            WeightsSource::None => (drawn(config.seed, &sizes)?, None),
+        let weights = config.model.weights.clone();
+        let tensors = match pretrained::open(&weights, read)? {
+            Some((path, file)) => Pretrained::of(&path, &file, &plain_outline(&sizes)?)?.values,
+            None => drawn(config.seed, &sizes)?,
         };
-        Ok(Self { sizes, tensors, file, digests: OnceLock::new() })
+        Ok(Self { sizes, tensors, weights, digests: OnceLock::new() })
     }
 
     /// The tensor of that full name, `backbone.…`.
@@ -72,7 +69,7 @@ impl SharedBackbone {
     /// # Errors
     /// A file that is gone since.
     pub fn origin(&self) -> Result<Option<Origin>> {
-        Origin::of(&self.file.clone().map_or(WeightsSource::None, WeightsSource::File))
+        Origin::of(&self.weights)
     }
 
     /// Bytes of all its tensors.

@@ -285,7 +285,8 @@ impl Trainer {
             (_, best) => best.is_none(),
         };
         if better {
-            self.state.best = Some((gain.unwrap_or(f64::NEG_INFINITY), epoch));
+            // Not minus infinity, which JSON has no word for.
+            self.state.best = Some((gain.unwrap_or(f64::MIN), epoch));
             Checkpoint::write(&self.run.best_checkpoint(), store, None, &self.state)?;
         }
         self.report.write(&self.run)?;

@@ -13,7 +13,7 @@ use tadformer_peft::{Filter, LoraConfig};
 pub struct ModelConfig {
     /// How the backbone is tuned.
     pub method: Method,
-    /// Where its pretrained weights come from: a file, or `none` for random ones.
+    /// Where its pretrained weights come from: a file, `embedded`, or `none` for random ones.
     pub weights: WeightsSource,
     /// Drop path at the last block while training; earlier blocks less, linearly from 0.
     pub drop_path_rate: f64,
@@ -61,13 +61,19 @@ pub enum Method {
 pub enum WeightsSource {
     /// Nowhere: they are drawn from the seed.
     None,
+    /// The small backbone inside the program: see [`embedded`](crate::embedded).
+    Embedded,
     /// A weight file.
     File(PathBuf),
 }
 
 impl From<String> for WeightsSource {
     fn from(text: String) -> Self {
-        if text == "none" { Self::None } else { Self::File(text.into()) }
+        match text.as_str() {
+            "none" => Self::None,
+            "embedded" => Self::Embedded,
+            _ => Self::File(text.into()),
+        }
     }
 }
 
@@ -75,6 +81,7 @@ impl From<WeightsSource> for String {
     fn from(source: WeightsSource) -> Self {
         match source {
             WeightsSource::None => "none".to_owned(),
+            WeightsSource::Embedded => "embedded".to_owned(),
             WeightsSource::File(path) => path.display().to_string(),
         }
     }

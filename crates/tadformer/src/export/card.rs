@@ -39,6 +39,7 @@ pub(crate) fn card(what: Export, model: &Predictor, config: &Config) -> Result<S
     if what == Export::Adapter {
         let stands_on = match &config.model.weights {
             WeightsSource::None => format!("weights drawn from seed {}", config.seed),
+            WeightsSource::Embedded => "the backbone inside the program (`embedded`)".to_owned(),
             WeightsSource::File(_) => format!("`{weights}`"),
         };
         let _ = writeln!(card, "- frozen weights: {stands_on}; `{}` has their checksum", adapter::CONFIG);
