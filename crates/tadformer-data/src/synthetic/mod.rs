@@ -87,7 +87,7 @@ const MOST_PIXELS: usize = 1 << 26;
 const MOST_KEPT: usize = 1 << 20;
 
 thread_local! {
-    /// The frame of the thread's last sample: fresh memory for each would cost more than a tenth of the rendering.
+    /// The frame of the thread's last sample, so that the next one need not wait for fresh memory.
     static FRAME: Cell<Frame> = Cell::default();
 }
 
