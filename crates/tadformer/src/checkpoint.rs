@@ -24,6 +24,9 @@ pub struct TrainState {
     pub origin: Option<Origin>,
 }
 
+/// The best gain where nothing has been gained on yet: below all others, and a number that JSON has, unlike minus infinity.
+pub(crate) const NO_GAIN: f64 = f64::MIN;
+
 /// The metadata entry that holds the [`TrainState`].
 const STATE: &str = "tadformer.state";
 /// Prefix of the optimiser's tensors.
@@ -147,4 +150,16 @@ fn optimizer_tensor(tensor: &tadformer_weights::Tensor) -> Result<Tensor> {
     let values: Vec<i64> =
         tensor.bytes().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
     Ok(Tensor::from_vec(values, tensor.shape(), &candle_core::Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_from_before_the_first_gain_can_be_read_again() {
+        let state = TrainState { best: Some((NO_GAIN, 0)), ..TrainState::default() };
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
+    }
 }

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use crate::checkpoint::{Checkpoint, TrainState};
+use crate::checkpoint::{Checkpoint, NO_GAIN, TrainState};
 use crate::config::Method;
 use crate::evaluate::{Evaluation, evaluate, image_tensor, label_tensors};
 use crate::optim::{self, AdamW, Gradients, Schedule};
@@ -285,8 +285,7 @@ impl Trainer {
             (_, best) => best.is_none(),
         };
         if better {
-            // Not minus infinity, which JSON has no word for.
-            self.state.best = Some((gain.unwrap_or(f64::MIN), epoch));
+            self.state.best = Some((gain.unwrap_or(NO_GAIN), epoch));
             Checkpoint::write(&self.run.best_checkpoint(), store, None, &self.state)?;
         }
         self.report.write(&self.run)?;
