@@ -2,7 +2,7 @@
 
 use crate::host::read;
 use crate::rng::{Mode, Rng, mix};
-use crate::rows::make;
+use crate::rows::{AddTo, make};
 use crate::simd::{Kernel, LANES, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Shape, Tensor, bail};
@@ -189,18 +189,6 @@ pub(crate) fn sum_repeats(grad: &Tensor, shape: &Shape) -> Result<Tensor> {
         }
     });
     Tensor::from_vec(sum, shape, grad.device())
-}
-
-struct AddTo<'a>(&'a [f32], &'a mut [f32]);
-
-impl Kernel for AddTo<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Self(xs, sum) = self;
-        sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
-    }
 }
 
 /// The longest row of at most 4096 elements that divides a sample.

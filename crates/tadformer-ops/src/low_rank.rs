@@ -6,8 +6,8 @@ use crate::drop::{DropoutMask, MaskStrips, sum_repeats};
 use crate::gemm::{Matrix, matmul, matmul_serial, matmul_tall, product};
 use crate::host::read;
 use crate::linear::affine;
-use crate::rows::{add_up, make};
-use crate::simd::{Kernel, vectorize};
+use crate::rows::{AddTo, add_up, make};
+use crate::simd::vectorize;
 use crate::tape::{Output, record_one, recording};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -119,6 +119,7 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
     let (base_rows, rows) = (base.elem_count() / out_dim.max(1), codes.elem_count() / rank.max(1));
     let fits = base.dims().last() == Some(&out_dim)
         && codes.dims().last() == Some(&rank)
+        && inner(&base) == inner(&codes)
         && base_rows > 0
         && rows % base_rows == 0;
     if !fits {
@@ -155,6 +156,14 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
     })
 }
 
+/// What lies between the first dimension, which counts samples, and the last, which holds features.
+pub(crate) fn inner(xs: &Tensor) -> Option<&[usize]> {
+    match xs.dims() {
+        [_, inner @ .., _] => Some(inner),
+        _ => None,
+    }
+}
+
 struct Sizes {
     rows: usize,
     in_dim: usize,
@@ -168,7 +177,7 @@ fn check(op: &'static str, xs: &Tensor, frozen: &FrozenLinear, update: &LowRankU
     if xs.dims().last() != Some(&in_dim)
         || down_in != in_dim
         || update.up.dims() != [out_dim, rank]
-        || rank == 0
+        || rank * in_dim * out_dim == 0
     {
         bail!(
             "{op}: input {:?}, weight ({out_dim}, {in_dim}), A {:?} and B {:?} do not fit",
@@ -273,18 +282,6 @@ fn backward_input(
     (dx, add_up(parts, rank * in_dim))
 }
 
-struct AddTo<'a>(&'a [f32], &'a mut [f32]);
-
-impl Kernel for AddTo<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Self(xs, sum) = self;
-        sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,6 +370,8 @@ mod tests {
         let base = named_tensor("base", (1, 3, 4), 0.0, 1.0).unwrap();
         let codes = named_tensor("codes", (3, 3, 2), 0.0, 1.0).unwrap();
         let up = named_tensor("up", (4, 2), 0.0, 1.0).unwrap();
+        let other = codes.reshape((9, 1, 2)).unwrap();
+        assert!(low_rank_up(&base, &other, &up, 2.0).unwrap_err().to_string().contains("do not fit"));
         gradcheck("low-rank up", &[base, codes, up], 1e-2, |i| low_rank_up(&i[0], &i[1], &i[2], 2.0));
     }
 

@@ -1,5 +1,6 @@
 //! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
 
+use crate::simd::Kernel;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -103,6 +104,19 @@ pub(crate) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
         }
     }
     total
+}
+
+/// Adds the first slice to the second.
+pub(crate) struct AddTo<'a>(pub(crate) &'a [f32], pub(crate) &'a mut [f32]);
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, sum) = self;
+        sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 /// Rows of one buffer that several tasks write, each its own.

@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 
 use crate::host::read;
-use crate::rows::{for_blocks, make};
+use crate::rows::{AddTo, for_blocks, make};
 use crate::simd::{Kernel, vectorize};
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
@@ -135,7 +135,7 @@ impl InplaceOp2 for Accumulate {
             {
                 let (a, b) = (&mut a[a0..a1], &b[b0..b1]);
                 for_blocks(a, STRIP, |first, block| {
-                    vectorize(AddStrip(&b[first * STRIP..][..block.len()], block));
+                    vectorize(AddTo(&b[first * STRIP..][..block.len()], block));
                 });
                 Ok(())
             }
@@ -155,18 +155,6 @@ impl Kernel for SumStrip<'_> {
     fn run<const FMA: bool>(self) {
         let Self(a, b, to) = self;
         to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
-    }
-}
-
-struct AddStrip<'a>(&'a [f32], &'a mut [f32]);
-
-impl Kernel for AddStrip<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Self(from, to) = self;
-        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
     }
 }
 
@@ -434,5 +422,27 @@ mod tests {
         loss.backward().unwrap();
         let message = loss.backward().unwrap_err().to_string();
         assert!(message.contains("already run"), "{message}");
+    }
+
+    #[test]
+    fn gradients_of_functions_of_functions_add_up_whoever_uses_an_output() {
+        let (a, b) = variables();
+        let [sum, difference] = sum_and_difference(&a, &b).unwrap();
+        let made = [sum.id(), difference.id()];
+        // The sum goes to three recorded functions, to one of them twice, and to an operation of candle's.
+        let [twice_a, _] = sum_and_difference(&sum, &difference).unwrap();
+        let [_, twice_b] = sum_and_difference(&sum, &difference).unwrap();
+        let [twice_sum, nothing] = sum_and_difference(&sum, &sum).unwrap();
+        let own = ((twice_a * 3.).unwrap() + (twice_b * 5.).unwrap()).unwrap();
+        let rest = ((twice_sum + nothing).unwrap() + (sum * 7.).unwrap()).unwrap();
+        drop(difference);
+        // 3 · 2a + 5 · 2b + 2 (a + b) + 7 (a + b)
+        let loss = (own + rest).unwrap().sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [15.; 3]);
+        assert_eq!(grads.get(&b).unwrap().to_vec1::<f32>().unwrap(), [19.; 3]);
+        drop((grads, loss));
+        let producers = lock(&PRODUCERS);
+        assert!(made.iter().all(|id| !producers.contains_key(id)), "functions leave nothing behind");
     }
 }

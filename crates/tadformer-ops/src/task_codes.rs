@@ -3,7 +3,7 @@
 use crate::activation::{GeluBackwardStrip, GeluStrip};
 use crate::gemm::{Matrix, matmul_serial};
 use crate::host::read;
-use crate::low_rank::tile_rows;
+use crate::low_rank::{inner, tile_rows};
 use crate::rows::{SharedRows, add_up};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
@@ -63,6 +63,7 @@ impl Problem {
         let (rows, all) = (frozen.elem_count() / hidden.max(1), codes.elem_count() / rank.max(1));
         let fits = frozen.dims().last() == Some(&hidden)
             && codes.dims().last() == Some(&rank)
+            && inner(frozen) == inner(codes)
             && down_in == hidden
             && rows > 0
             && all % rows == 0;
