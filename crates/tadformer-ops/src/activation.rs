@@ -1,6 +1,6 @@
 //! GELU and ReLU.
 
-use crate::elementary::normal_cdf_pdf;
+use crate::elementary::{self, gelu_slope};
 use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, vectorize};
@@ -69,7 +69,7 @@ impl Kernel for GeluStrip<'_> {
     fn run<const FMA: bool>(self) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
-            *y = x * normal_cdf_pdf::<FMA>(x).0;
+            *y = elementary::gelu::<FMA>(x);
         }
     }
 }
@@ -84,8 +84,7 @@ impl Kernel for GeluBackwardStrip<'_> {
     fn run<const FMA: bool>(self) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
-            let (cdf, pdf) = normal_cdf_pdf::<FMA>(x);
-            *dx = g * (cdf + x * pdf);
+            *dx = g * gelu_slope::<FMA>(x);
         }
     }
 }

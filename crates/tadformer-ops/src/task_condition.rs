@@ -1,6 +1,6 @@
 //! The product of a task's attention map with the attention output, head by head.
 
-use crate::elementary::normal_cdf_pdf;
+use crate::elementary::{gelu, gelu_slope};
 use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, lane_sum2, vectorize};
@@ -73,7 +73,7 @@ impl Sizes {
     #[inline(always)]
     fn map<const FMA: bool>(self, task_scores: &[f32], head: usize) -> f32 {
         let scores = (0..self.per_task()).map(|j| task_scores[j * self.heads + head]);
-        scores.map(|s| s * normal_cdf_pdf::<FMA>(s).0).sum::<f32>() / self.per_task() as f32
+        scores.map(gelu::<FMA>).sum::<f32>() / self.per_task() as f32
     }
 }
 
@@ -122,9 +122,8 @@ impl Kernel for ScoreRows<'_> {
                     let range = head * d..(head + 1) * d;
                     let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
                     for j in 0..sizes.per_task() {
-                        let s = s[j * sizes.heads + head];
-                        let (cdf, pdf) = normal_cdf_pdf::<FMA>(s);
-                        ds[j * sizes.heads + head] = product * (cdf + s * pdf) / sizes.per_task() as f32;
+                        let slope = gelu_slope::<FMA>(s[j * sizes.heads + head]);
+                        ds[j * sizes.heads + head] = product * slope / sizes.per_task() as f32;
                     }
                 }
             }
