@@ -89,6 +89,35 @@ impl Kernel for GeluBackwardStrip<'_> {
     }
 }
 
+/// `grads *= GELU'(xs)`.
+pub(crate) struct GeluSlopes<'a>(pub(crate) &'a [f32], pub(crate) &'a mut [f32]);
+
+impl Kernel for GeluSlopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(xs, grads) = self;
+        for (g, &x) in grads.iter_mut().zip(xs) {
+            *g *= gelu_slope::<FMA>(x);
+        }
+    }
+}
+
+/// `xs = GELU(xs)`.
+pub(crate) struct GeluInPlace<'a>(pub(crate) &'a mut [f32]);
+
+impl Kernel for GeluInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for x in self.0 {
+            *x = elementary::gelu::<FMA>(*x);
+        }
+    }
+}
+
 struct ReluStrip<'a>(&'a [f32], &'a mut [f32]);
 
 impl Kernel for ReluStrip<'_> {

@@ -62,6 +62,11 @@ impl DropoutMask {
     }
 }
 
+/// The fewest rows of `width` numbers that are whole strips.
+pub(crate) fn strip_rows(width: usize) -> usize {
+    STRIP >> width.trailing_zeros().min(STRIP.trailing_zeros())
+}
+
 /// Masks the numbers at `start..`, a multiple of 64, of a tensor.
 pub(crate) struct MaskStrips<'a>(pub(crate) DropoutMask, pub(crate) usize, pub(crate) &'a mut [f32]);
 

@@ -1,8 +1,10 @@
-//! Matrix products on slices, by the `gemm` crate.
+//! Matrix products on slices: by packed panels where many rows share a matrix, by the `gemm` crate elsewhere.
 
-use crate::rows::add_up;
+use crate::packed::{Packed, Start};
+use crate::rows::{add_up, copy_into, fresh, written};
 use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -21,16 +23,40 @@ impl<'a> Matrix<'a> {
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
+    /// Row-major rows of `cols` numbers, as many as there are.
+    pub(crate) fn of_rows(data: &'a [f32], cols: usize) -> Self {
+        Self::new(data, data.len().checked_div(cols).unwrap_or(0), cols)
+    }
+
     /// Rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         (self.rows, self.cols)
     }
 
-    /// Rows `part · count` up to `count` of them, of a row-major matrix.
-    fn rows_of(self, part: usize, count: usize) -> Self {
-        debug_assert!(self.row_stride == self.cols && self.col_stride == 1);
-        let (first, last) = (part * count, ((part + 1) * count).min(self.rows));
-        Self { data: &self.data[first * self.cols..last * self.cols], rows: last - first, ..self }
+    /// Rows `first` up to `count` of them.
+    pub(crate) fn some_rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first}..{} of {}", first + count, self.rows);
+        Self { data: self.data.get(first * self.row_stride..).unwrap_or_default(), rows: count, ..self }
+    }
+
+    /// Element `(i, j)`.
+    pub(crate) fn at(self, i: usize, j: usize) -> f32 {
+        self.data[i * self.row_stride + j * self.col_stride]
+    }
+
+    /// All numbers, row by row, if that is how they lie.
+    pub(crate) fn as_rows(self) -> Option<&'a [f32]> {
+        (self.col_stride == 1 && self.row_stride == self.cols).then(|| &self.data[..self.rows * self.cols])
+    }
+
+    /// All numbers, column by column, if that is how they lie.
+    pub(crate) fn as_columns(self) -> Option<&'a [f32]> {
+        (self.row_stride == 1 && self.col_stride == self.rows).then_some(self.data)
+    }
+
+    /// Where row `i` begins, and the strides from row to row and from column to column.
+    pub(crate) fn row_pointer(self, i: usize) -> (*const f32, usize, usize) {
+        (self.data.as_ptr().wrapping_add(i * self.row_stride), self.row_stride, self.col_stride)
     }
 
     /// The transpose, without moving anything.
@@ -45,65 +71,147 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `dst = alpha · a b`, or `dst += alpha · a b`; `dst` is row-major.
-///
-/// Each element is summed over the inner dimension in one order, whatever the number of threads.
-pub(crate) fn matmul(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
-    // Below this the threads cost more than they save.
-    let parallel = a.rows * a.cols * b.cols >= 1 << 20;
-    into(dst, accumulate, alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None });
+/// The right-hand side of products with rows, prepared once for all of them.
+pub(crate) enum Factor<'a> {
+    /// Packed.
+    Packed(Packed),
+    /// A number times a matrix, for so few rows that packing would cost more than it saves.
+    Plain(f32, Matrix<'a>),
 }
 
-/// `alpha · a b` in memory that nothing else has written before.
-pub(crate) fn product(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    let parallel = a.rows * a.cols * b.cols >= 1 << 20;
-    product_with(alpha, a, b, if parallel { Parallelism::Rayon(0) } else { Parallelism::None })
-}
-
-fn product_with(alpha: f32, a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) -> Vec<f32> {
-    let len = a.rows * b.cols;
-    if a.cols == 0 {
-        return vec![0f32; len];
+impl<'a> Factor<'a> {
+    /// `alpha · b`, to be multiplied with `rows` rows in all.
+    pub(crate) fn new(rows: usize, alpha: f32, b: Matrix<'a>) -> Self {
+        const FEW: usize = 32;
+        if rows < FEW { Self::Plain(alpha, b) } else { Self::Packed(Packed::new(alpha, b)) }
     }
-    let mut dst = Vec::with_capacity(len);
-    // SAFETY: there is room for `len` numbers, and without accumulation the product writes each and reads none.
+
+    /// `start + x b` in row-major order, rows shared out among threads. Each number is summed in one order, whatever
+    /// their number.
+    pub(crate) fn product(&self, x: Matrix<'_>, start: Start<'_>) -> Vec<f32> {
+        let (rows, inner) = x.shape();
+        let cols = self.cols();
+        // SAFETY: the blocks cover all rows.
+        unsafe {
+            fresh(rows * cols, |space| match self {
+                Self::Packed(packed) => packed.fill(x, start, space),
+                Self::Plain(alpha, b) => {
+                    // Below this the threads cost more than they save.
+                    let parallel = rows * inner * cols >= 1 << 20;
+                    let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
+                    write_plain((*alpha, *b), x, start, space, parallelism);
+                }
+            })
+        }
+    }
+
+    /// [`product`](Self::product) by the calling thread, in memory that is there already.
+    pub(crate) fn write<'d>(
+        &self,
+        x: Matrix<'_>,
+        start: Start<'_>,
+        space: &'d mut [MaybeUninit<f32>],
+    ) -> &'d mut [f32] {
+        match self {
+            Self::Packed(packed) => packed.write(x, start, space),
+            Self::Plain(alpha, b) => write_plain((*alpha, *b), x, start, space, Parallelism::None),
+        }
+    }
+
+    /// [`write`](Self::write) from zero over numbers that are no longer wanted.
+    pub(crate) fn overwrite<'d>(&self, x: Matrix<'_>, dst: &'d mut [f32]) -> &'d mut [f32] {
+        // SAFETY: `MaybeUninit` has the layout of what it holds, and nothing but numbers is written.
+        self.write(x, Start::Zero, unsafe { &mut *(std::ptr::from_mut(dst) as *mut [MaybeUninit<f32>]) })
+    }
+
+    /// `dst += x b`, `dst` in row-major order, by the calling thread.
+    pub(crate) fn add_to(&self, x: Matrix<'_>, dst: &mut [f32]) {
+        match self {
+            Self::Packed(packed) => packed.add_to(x, dst),
+            Self::Plain(alpha, b) => {
+                assert_eq!(
+                    dst.len(),
+                    x.rows * b.cols,
+                    "the product of {} rows and {} columns",
+                    x.rows,
+                    b.cols
+                );
+                // SAFETY: there is room for the product, and the numbers that it is added to.
+                unsafe { multiply(dst.as_mut_ptr(), true, *alpha, x, *b, Parallelism::None) }
+            }
+        }
+    }
+
+    fn cols(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.cols(),
+            Self::Plain(_, b) => b.cols,
+        }
+    }
+}
+
+/// The gemm crate's way to [`Factor::write`].
+fn write_plain<'d>(
+    (alpha, b): (f32, Matrix<'_>),
+    x: Matrix<'_>,
+    start: Start<'_>,
+    space: &'d mut [MaybeUninit<f32>],
+    parallelism: Parallelism,
+) -> &'d mut [f32] {
+    assert_eq!(
+        space.len(),
+        x.rows * b.cols,
+        "the product of {}×{} and {}×{}",
+        x.rows,
+        x.cols,
+        b.rows,
+        b.cols
+    );
+    let accumulate = match start {
+        // A product without an inner dimension writes nothing.
+        Start::Zero if x.cols == 0 => {
+            space.fill(MaybeUninit::new(0.0));
+            true
+        }
+        Start::Zero => false,
+        Start::Row(row) => {
+            space.chunks_exact_mut(b.cols).for_each(|y| {
+                copy_into(y, row);
+            });
+            true
+        }
+        Start::Rows(base) => {
+            copy_into(space, base);
+            true
+        }
+    };
+    // SAFETY: there is room for the product, and numbers where it accumulates; after it all numbers are there.
     unsafe {
-        multiply(dst.as_mut_ptr(), false, alpha, a, b, parallelism);
-        dst.set_len(len);
+        multiply(space.as_mut_ptr().cast(), accumulate, alpha, x, b, parallelism);
+        written(space)
     }
-    dst
-}
-
-/// [`matmul`] on the calling thread, for products within a task.
-pub(crate) fn matmul_serial(dst: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
-    into(dst, accumulate, alpha, a, b, Parallelism::None);
 }
 
 /// `alpha · aᵀ b` for tall matrices: the gradient of a weight. The rows are cut into parts of fixed size that are summed in
 /// their order, because a product that is small outside and long inside keeps one thread busy only.
 pub(crate) fn matmul_tall(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    let size = a.cols * b.cols;
-    let rows = a.rows.div_ceil(16).max(1024);
-    let parts = (0..a.rows.div_ceil(rows))
-        .into_par_iter()
-        .map(|part| product_with(alpha, a.rows_of(part, rows).t(), b.rows_of(part, rows), Parallelism::None));
-    if a.rows <= rows {
-        return product(alpha, a.t(), b);
+    let (rows, size) = (a.rows, a.cols * b.cols);
+    let part = rows.div_ceil(16).max(1024);
+    let product = |first: usize, parallelism: Parallelism| {
+        let count = part.min(rows - first);
+        let (a, b) = (a.some_rows(first, count).t(), b.some_rows(first, count));
+        // SAFETY: all numbers are written.
+        unsafe {
+            fresh(size, |space| {
+                write_plain((alpha, b), a, Start::Zero, space, parallelism);
+            })
+        }
+    };
+    if rows <= part {
+        return product(0, Parallelism::Rayon(0));
     }
-    add_up(parts.collect(), size)
-}
-
-fn into(
-    dst: &mut [f32],
-    accumulate: bool,
-    alpha: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    parallelism: Parallelism,
-) {
-    assert_eq!(dst.len(), a.rows * b.cols, "the product of {}×{} and {}×{}", a.rows, a.cols, b.rows, b.cols);
-    // SAFETY: `dst` has room for the product, holds numbers, and its borrow is exclusive.
-    unsafe { multiply(dst.as_mut_ptr(), accumulate, alpha, a, b, parallelism) }
+    let firsts: Vec<usize> = (0..rows).step_by(part).collect();
+    add_up(firsts.into_par_iter().map(|first| product(first, Parallelism::None)).collect(), size)
 }
 
 /// # Safety
@@ -121,7 +229,7 @@ unsafe fn multiply(
     if m * n == 0 {
         return;
     }
-    // SAFETY: `Matrix` holds slices of exactly rows × cols elements reachable by its strides; for `dst` the caller vouches.
+    // SAFETY: the slice of a `Matrix` holds all elements that its strides lead to; for `dst` the caller vouches.
     unsafe {
         gemm(
             m,
@@ -158,38 +266,43 @@ mod tests {
 
     #[test]
     fn products_match_the_triple_loop() {
-        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (17, 64, 33), (50, 3, 129)] {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (17, 64, 33), (50, 3, 129), (2, 0, 3)] {
             let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
-            let mut dst = start.clone();
-            matmul(&mut dst, true, 0.5, Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-            for i in 0..m {
-                for j in 0..n {
-                    let product: f64 =
-                        (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
-                    let expected = f64::from(start[i * n + j]) + 0.5 * product;
-                    assert!((f64::from(dst[i * n + j]) - expected).abs() < 1e-4, "{m}x{k}x{n} at {i},{j}");
-                }
-            }
-            let mut transposed = vec![0f32; m * n];
             let bt: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
-            matmul(&mut transposed, false, 1.0, Matrix::new(&a, m, k), Matrix::new(&bt, n, k).t());
-            for (x, (y, s)) in transposed.iter().zip(dst.iter().zip(&start)) {
-                assert!((x * 0.5 + s - y).abs() < 1e-4);
+            let x = Matrix::new(&a, m, k);
+            for b in [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).t()] {
+                let factor = Factor::new(m, 0.5, b);
+                let (fresh, biased) =
+                    (factor.product(x, Start::Zero), factor.product(x, Start::Row(&start[..n])));
+                let based = factor.product(x, Start::Rows(&start));
+                let mut added = start.clone();
+                factor.add_to(x, &mut added);
+                for (at, (i, j)) in (0..m * n).map(|at| (at, (at / n, at % n))) {
+                    let sum: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b.at(l, j))).sum();
+                    for found in
+                        [fresh[at], biased[at] - start[j], based[at] - start[at], added[at] - start[at]]
+                    {
+                        assert!((f64::from(found) - 0.5 * sum).abs() < 1e-4, "{m}x{k}x{n} at {i},{j}");
+                    }
+                }
             }
         }
     }
 
     #[test]
-    fn a_product_does_not_depend_on_the_number_of_threads() {
-        let (m, k, n) = (203, 301, 151);
-        let (a, b) = (numbers(m * k, 4), numbers(k * n, 5));
+    fn tall_products_match_the_loop_whatever_the_number_of_threads() {
+        let (rows, p, q) = (2500, 3, 5);
+        let (a, b) = (numbers(rows * p, 4), numbers(rows * q, 5));
         let product = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut dst = vec![0f32; m * n];
-            pool.install(|| matmul(&mut dst, false, 1.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n)));
-            dst
+            pool.install(|| matmul_tall(2.0, Matrix::new(&a, rows, p), Matrix::new(&b, rows, q)))
         };
         let one = product(1);
+        for (at, found) in one.iter().enumerate() {
+            let sum: f64 =
+                (0..rows).map(|r| f64::from(a[r * p + at / q]) * f64::from(b[r * q + at % q])).sum();
+            assert!((f64::from(*found) - 2.0 * sum).abs() < 1e-3, "{found} at {at}");
+        }
         for threads in [2, 3, 5] {
             assert_eq!(one, product(threads), "{threads} threads");
         }

@@ -39,6 +39,7 @@
 
 mod rng;
 mod init;
+mod packed;
 mod params;
 mod tape;
 mod host;
@@ -55,6 +56,7 @@ mod batch_norm;
 mod activation;
 mod drop;
 mod low_rank;
+mod low_rank_up;
 mod task_codes;
 mod windows;
 mod window_attention;
@@ -81,7 +83,8 @@ pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear};
 pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
-pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear, low_rank_up};
+pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear};
+pub use low_rank_up::low_rank_up;
 pub use merge_patches::merge_patches;
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};

@@ -1,8 +1,9 @@
 //! `y = x Wᵀ + b`, all three trainable.
 
-use crate::gemm::{self, Matrix, matmul, matmul_tall};
+use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
-use crate::rows::{make, sum_blocks};
+use crate::packed::Start;
+use crate::rows::sum_blocks;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
 use crate::{Init, Params};
@@ -122,24 +123,17 @@ pub(crate) fn affine(
     bias: Option<&[f32]>,
     (out_dim, in_dim): (usize, usize),
 ) -> Vec<f32> {
-    let rows = xs.len() / in_dim;
-    let (x, w) = (Matrix::new(xs, rows, in_dim), Matrix::new(weight, out_dim, in_dim));
-    let Some(bias) = bias else {
-        return gemm::product(1.0, x, w.t());
-    };
-    let mut ys = make(rows * out_dim, out_dim, |_, block| {
-        block.chunks_exact_mut(out_dim).for_each(|row| row.copy_from_slice(bias));
-    });
-    matmul(&mut ys, true, 1.0, x, w.t());
-    ys
+    let x = Matrix::of_rows(xs, in_dim);
+    let weight = Matrix::new(weight, out_dim, in_dim);
+    Factor::new(x.shape().0, 1.0, weight.t()).product(x, Start::bias(bias))
 }
 
 /// `g W`: what reaches the input.
 pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (out_dim, in_dim) = weight.dims2()?;
     let (g, w) = (read(op, grad)?, read(op, weight)?);
-    let rows = g.len() / out_dim;
-    let dx = gemm::product(1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&w, out_dim, in_dim));
+    let g = Matrix::of_rows(&g, out_dim);
+    let dx = Factor::new(g.shape().0, 1.0, Matrix::new(&w, out_dim, in_dim)).product(g, Start::Zero);
     let mut shape = grad.dims().to_vec();
     *shape.last_mut().expect("a gradient has the rank of its output") = in_dim;
     Tensor::from_vec(dx, shape, grad.device())

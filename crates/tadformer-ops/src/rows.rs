@@ -1,6 +1,6 @@
 //! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
 
-use crate::simd::Kernel;
+use crate::simd::{Kernel, vectorize};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -16,26 +16,57 @@ const PARTS: usize = 32;
 /// Fewer numbers than this are worked through by the calling thread: waking others would cost more.
 const SERIAL: usize = 1 << 14;
 
+/// `len` numbers in memory that nothing wrote before `write`.
+///
+/// # Safety
+/// `write` writes every number.
+pub(crate) unsafe fn fresh(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: the caller's promise.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// The numbers in memory that was written.
+///
+/// # Safety
+/// Every number was written.
+pub(crate) unsafe fn written(space: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    // SAFETY: the caller's promise; `MaybeUninit` has the layout of what it holds.
+    unsafe { &mut *(std::ptr::from_mut(space) as *mut [f32]) }
+}
+
+/// Copies numbers into memory that need not hold any yet.
+pub(crate) fn copy_into<'d>(space: &'d mut [MaybeUninit<f32>], from: &[f32]) -> &'d mut [f32] {
+    assert_eq!(space.len(), from.len(), "numbers to copy");
+    space.iter_mut().zip(from).for_each(|(place, x)| {
+        place.write(*x);
+    });
+    // SAFETY: they were just written.
+    unsafe { written(space) }
+}
+
 /// `len` numbers in rows of `row`, written by `kernel(first_row, rows)` for consecutive blocks of rows.
 ///
 /// A block is zeroed by the thread that writes it, just before: cheaper than zeroing all of it in a pass of its own.
 pub(crate) fn make(len: usize, row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
     let rows = (BLOCK / row.max(1)).max(1);
     let write = |(i, block): (usize, &mut [MaybeUninit<f32>])| {
         block.fill(MaybeUninit::new(0.0));
         // SAFETY: every number of the block was just written.
-        kernel(i * rows, unsafe { &mut *(std::ptr::from_mut(block) as *mut [f32]) });
+        kernel(i * rows, unsafe { written(block) });
     };
-    let space = &mut values.spare_capacity_mut()[..len];
-    if len <= SERIAL {
-        space.chunks_mut((rows * row).max(1)).enumerate().for_each(write);
-    } else {
-        space.par_chunks_mut(rows * row).enumerate().for_each(write);
-    }
     // SAFETY: the blocks cover all of it.
-    unsafe { values.set_len(len) };
-    values
+    unsafe {
+        fresh(len, |space| {
+            if len <= SERIAL {
+                space.chunks_mut((rows * row).max(1)).enumerate().for_each(write);
+            } else {
+                space.par_chunks_mut(rows * row).enumerate().for_each(write);
+            }
+        })
+    }
 }
 
 /// [`for_blocks`] that also sums over rows: `kernel(first_row, rows_of_dst, sum)` adds to a fresh sum of `width` zeros; the
@@ -97,13 +128,11 @@ pub(crate) fn sum_blocks(
 
 /// The sum of `parts`, in their order.
 pub(crate) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
-    let mut total = vec![0f32; width];
-    for part in parts {
-        for (total, part) in total.iter_mut().zip(part) {
-            *total += part;
+    make(width, 1, |first, total| {
+        for part in &parts {
+            vectorize(AddTo(&part[first..][..total.len()], total));
         }
-    }
-    total
+    })
 }
 
 /// Adds the first slice to the second.
@@ -143,11 +172,21 @@ impl<'a> SharedRows<'a> {
     /// Nobody else holds this row.
     #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
     pub(crate) unsafe fn row(&self, index: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows(index, 1) }
+    }
+
+    /// Rows `first` up to `count` of them.
+    ///
+    /// # Safety
+    /// Nobody else holds any of them.
+    #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
+    pub(crate) unsafe fn rows(&self, first: usize, count: usize) -> &mut [f32] {
         if self.width == 0 {
             return &mut [];
         }
-        assert!(index < self.rows, "row {index} of {}", self.rows);
-        // SAFETY: the row lies within the buffer, and the caller promises that it is held once.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.width), self.width) }
+        assert!(first + count <= self.rows, "rows {first}..{} of {}", first + count, self.rows);
+        // SAFETY: the rows lie within the buffer, and the caller promises that each is held once.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first * self.width), count * self.width) }
     }
 }

@@ -112,7 +112,11 @@ unsafe fn tile<V: Vector, const WIDE: usize>(
     unsafe {
         let mut sums = [[V::splat(0.0); WIDE]; TILE];
         for l in 0..k {
-            let right: [V; WIDE] = std::array::from_fn(|w| V::load(b.add(l * b_row + w * V::LANES)));
+            // No closure: it would be compiled without the level's instructions, and so called for every vector.
+            let mut right = [V::splat(0.0); WIDE];
+            for (w, right) in right.iter_mut().enumerate() {
+                *right = V::load(b.add(l * b_row + w * V::LANES));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = V::splat(*a.add(l * along + r * down));
                 for w in 0..WIDE {

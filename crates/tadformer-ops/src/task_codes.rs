@@ -1,14 +1,16 @@
 //! The tasks' way through the first half of an MLP, without ever storing what lies inside it.
 
-use crate::activation::{GeluBackwardStrip, GeluStrip};
-use crate::gemm::{Matrix, matmul_serial};
+use crate::activation::{GeluInPlace, GeluSlopes};
+use crate::gemm::Matrix;
 use crate::host::read;
-use crate::low_rank::{inner, tile_rows};
-use crate::rows::{SharedRows, add_up};
+use crate::low_rank_up::inner;
+use crate::packed::{Packed, Start, add_transposed, block_rows};
+use crate::rows::{AddTo, SharedRows, add_up};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// `A₂ GELU(f + scale · B₁ z_t)` for every task: from the codes before the hidden layer to those before the next.
 ///
@@ -79,39 +81,28 @@ impl Problem {
         Ok(Self { rows, tasks: all / rows, hidden, rank, next_rank, scale: scale as f32 })
     }
 
-    /// First token and number of tokens of tile `i`.
-    fn tile(&self, i: usize) -> (usize, usize) {
-        let tile = tile_rows(self.hidden);
-        (i * tile, tile.min(self.rows - i * tile))
-    }
-
-    /// `f + scale · B z` of some tokens of one task.
-    fn hidden_layer(&self, frozen: &[f32], codes: &[f32], up: &[f32], to: &mut Vec<f32>) {
-        to.clear();
-        to.extend_from_slice(frozen);
-        let rows = frozen.len() / self.hidden;
-        let (z, b) = (Matrix::new(codes, rows, self.rank), Matrix::new(up, self.hidden, self.rank));
-        matmul_serial(to, true, self.scale, z, b.t());
-    }
-
     fn forward(&self, frozen: &[f32], codes: &[f32], up: &[f32], down: &[f32]) -> Vec<f32> {
-        let mut next = vec![0f32; self.tasks * self.rows * self.next_rank];
-        let tile = tile_rows(self.hidden);
-        for (task, next) in next.chunks_exact_mut(self.rows * self.next_rank).enumerate() {
-            next.par_chunks_mut(tile * self.next_rank).enumerate().for_each_init(
-                || (Vec::new(), Vec::new()),
-                |(hidden, activated), (i, next)| {
-                    let (first, rows) = self.tile(i);
-                    let frozen = &frozen[first * self.hidden..][..rows * self.hidden];
-                    let codes = &codes[(task * self.rows + first) * self.rank..][..rows * self.rank];
-                    self.hidden_layer(frozen, codes, up, hidden);
-                    activated.resize(hidden.len(), 0.0);
-                    vectorize(GeluStrip(hidden, activated));
-                    let down = Matrix::new(down, self.next_rank, self.hidden);
-                    matmul_serial(next, false, 1.0, Matrix::new(activated, rows, self.hidden), down.t());
-                },
-            );
-        }
+        let Self { rows, tasks, hidden, rank, next_rank, .. } = *self;
+        let (up, down) = self.matrices(up, down);
+        let (up, down) = (Packed::new(self.scale, up.t()), Packed::new(1.0, down.t()));
+        let mut next = vec![0f32; tasks * rows * next_rank];
+        let tile = block_rows(rows, hidden);
+        let shared = SharedRows::new(&mut next, next_rank);
+        frozen.par_chunks(tile * hidden).enumerate().for_each_init(
+            Buffers::default,
+            |buffers, (i, frozen)| {
+                let count = frozen.len() / hidden;
+                for task in 0..tasks {
+                    let at = task * rows + i * tile;
+                    let z = Matrix::of_rows(&codes[at * rank..][..count * rank], rank);
+                    let layer = up.write(z, Start::Rows(frozen), space(&mut buffers.hidden, frozen.len()));
+                    vectorize(GeluInPlace(layer));
+                    // SAFETY: each token is in one tile, and each task is worked through once.
+                    let next = unsafe { shared.rows(at, count) };
+                    down.add_to(Matrix::of_rows(layer, hidden), next);
+                }
+            },
+        );
         next
     }
 
@@ -121,47 +112,48 @@ impl Problem {
         (frozen, codes, up, down): (&[f32], &[f32], &[f32], &[f32]),
         grads: &[f32],
     ) -> [Vec<f32>; 4] {
-        let (width, rank, next_rank) = (self.hidden, self.rank, self.next_rank);
+        let Self { rows, tasks, hidden: width, rank, next_rank, scale } = *self;
+        let (up, down) = self.matrices(up, down);
+        let (through_up, through_down) = (Packed::new(scale, up), Packed::new(1.0, down));
+        let up = Packed::new(scale, up.t());
         let mut dfrozen = vec![0f32; frozen.len()];
         let mut dcodes = vec![0f32; codes.len()];
-        let tile = tile_rows(width);
-        let code_rows = SharedRows::new(&mut dcodes, rank);
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = dfrozen
-            .par_chunks_mut(tile * width)
-            .enumerate()
-            .map_init(Buffers::default, |buffers, (i, dfrozen)| {
-                let Buffers { hidden, activated, dhidden, dcodes } = buffers;
-                let (first, rows) = self.tile(i);
-                let frozen = &frozen[first * width..][..rows * width];
-                let (mut dup, mut ddown) = (vec![0f32; width * rank], vec![0f32; next_rank * width]);
-                for task in 0..self.tasks {
-                    let at = task * self.rows + first;
-                    let codes = &codes[at * rank..][..rows * rank];
-                    let g = Matrix::new(&grads[at * next_rank..][..rows * next_rank], rows, next_rank);
-                    self.hidden_layer(frozen, codes, up, hidden);
-                    activated.resize(hidden.len(), 0.0);
-                    vectorize(GeluStrip(hidden, activated));
-                    let h = Matrix::new(activated, rows, width);
-                    matmul_serial(&mut ddown, true, 1.0, g.t(), h);
-                    // What was the activation becomes its gradient.
-                    matmul_serial(activated, false, 1.0, g, Matrix::new(down, next_rank, width));
-                    dhidden.resize(hidden.len(), 0.0);
-                    vectorize(GeluBackwardStrip(hidden, activated, dhidden));
-                    let d = Matrix::new(dhidden, rows, width);
-                    matmul_serial(&mut dup, true, self.scale, d.t(), Matrix::new(codes, rows, rank));
-                    dcodes.resize(rows * rank, 0.0);
-                    matmul_serial(dcodes, false, self.scale, d, Matrix::new(up, width, rank));
-                    for (row, dcodes) in dcodes.chunks_exact(rank).enumerate() {
-                        // SAFETY: each token is in one tile, and each task is worked through once.
-                        unsafe { code_rows.row(at + row) }.copy_from_slice(dcodes);
-                    }
-                    dfrozen.iter_mut().zip(&*dhidden).for_each(|(sum, d)| *sum += d);
+        let tile = block_rows(rows, width);
+        let part = rows.div_ceil(PARTS).next_multiple_of(tile);
+        let shared = SharedRows::new(&mut dcodes, rank);
+        let work = |buffers: &mut Buffers, (i, dfrozen): (usize, &mut [f32])| {
+            let (mut dup, mut ddown) = (vec![0f32; width * rank], vec![0f32; next_rank * width]);
+            for (k, dfrozen) in dfrozen.chunks_mut(tile * width).enumerate() {
+                let (first, count) = (i * part + k * tile, dfrozen.len() / width);
+                let frozen = &frozen[first * width..][..count * width];
+                for task in 0..tasks {
+                    let at = task * rows + first;
+                    let z = Matrix::of_rows(&codes[at * rank..][..count * rank], rank);
+                    let g = Matrix::of_rows(&grads[at * next_rank..][..count * next_rank], next_rank);
+                    let hidden = up.write(z, Start::Rows(frozen), space(&mut buffers.hidden, frozen.len()));
+                    let dhidden =
+                        through_down.write(g, Start::Zero, space(&mut buffers.dhidden, frozen.len()));
+                    vectorize(GeluSlopes(hidden, dhidden));
+                    vectorize(GeluInPlace(hidden));
+                    let d = Matrix::of_rows(dhidden, width);
+                    add_transposed(g, Matrix::of_rows(hidden, width), &mut ddown);
+                    add_transposed(d, z, &mut dup);
+                    // SAFETY: each token is in one tile, and each task is worked through once.
+                    through_up.add_to(d, unsafe { shared.rows(at, count) });
+                    vectorize(AddTo(dhidden, dfrozen));
                 }
-                (dup, ddown)
-            })
-            .collect();
+            }
+            dup.iter_mut().for_each(|d| *d *= scale);
+            (dup, ddown)
+        };
+        let parts: Vec<(Vec<f32>, Vec<f32>)> =
+            dfrozen.par_chunks_mut(part * width).enumerate().map_init(Buffers::default, work).collect();
         let (dup, ddown): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         [dfrozen, dcodes, add_up(dup, width * rank), add_up(ddown, next_rank * width)]
+    }
+
+    fn matrices<'a>(&self, up: &'a [f32], down: &'a [f32]) -> (Matrix<'a>, Matrix<'a>) {
+        (Matrix::new(up, self.hidden, self.rank), Matrix::new(down, self.next_rank, self.hidden))
     }
 }
 
@@ -169,9 +161,17 @@ impl Problem {
 #[derive(Default)]
 struct Buffers {
     hidden: Vec<f32>,
-    activated: Vec<f32>,
     dhidden: Vec<f32>,
-    dcodes: Vec<f32>,
+}
+
+/// Into how many parts the sums over tokens are cut, at most.
+const PARTS: usize = 16;
+
+/// Room for `len` numbers in a buffer.
+fn space(buffer: &mut Vec<f32>, len: usize) -> &mut [MaybeUninit<f32>] {
+    buffer.clear();
+    buffer.reserve(len);
+    &mut buffer.spare_capacity_mut()[..len]
 }
 
 #[cfg(test)]

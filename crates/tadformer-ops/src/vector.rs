@@ -15,8 +15,36 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// Writes the lanes to `to`.
     unsafe fn store(self, to: *mut f32);
+    /// `self + b`.
+    unsafe fn add(self, b: Self) -> Self;
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// The `count` numbers at `from` and zeros in the other lanes.
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0f32; 16];
+        // SAFETY: the caller has that many numbers there, no more than lanes, of which no type has more than 16.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the first `count` lanes to `to`.
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, count: usize) {
+        let mut lanes = [0f32; 16];
+        // SAFETY: the caller has room for that many numbers there, no more than lanes, of which no type has more than 16.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+        }
+    }
+
+    /// Asks for the numbers at `at`, which need not exist, where the processor can be asked.
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const f32) {}
 }
 
 /// Four lanes as plain numbers: what every target can do.
@@ -42,6 +70,11 @@ unsafe impl Vector for Plain {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller has room for four numbers there.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
     }
 
     #[inline(always)]
@@ -78,9 +111,21 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm256_add_ps(self, b) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { _mm256_fmadd_ps(self, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            // SAFETY: a hint, which never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
     }
 
@@ -107,9 +152,21 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm512_add_ps(self, b) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { _mm512_fmadd_ps(self, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            // SAFETY: a hint, which never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
     }
 }

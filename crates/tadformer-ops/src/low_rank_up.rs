@@ -1,0 +1,100 @@
+//! The second half of a low-rank update, on rows that others share.
+
+use crate::drop::sum_repeats;
+use crate::gemm::{Factor, Matrix, matmul_tall};
+use crate::host::read;
+use crate::packed::{Packed, Start};
+use crate::rows::fresh;
+use crate::tape::{Output, record_one};
+use candle_core::{Result, Tensor, bail};
+
+/// `base + scale · B z`, where `base` is repeated for each part of `codes`. Kept for the backward: `codes`.
+///
+/// # Shapes
+/// - `base` `(b, …, out)`; `codes` `(parts · b, …, r)`; `up` `(out, r)`
+/// - output `(parts · b, …, out)`
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Result<Tensor> {
+    const OP: &str = "low-rank up";
+    let (base, codes, up) = (base.contiguous()?, codes.contiguous()?, up.contiguous()?);
+    let (out_dim, rank) = up.dims2()?;
+    let (base_rows, rows) = (base.elem_count() / out_dim.max(1), codes.elem_count() / rank.max(1));
+    let fits = base.dims().last() == Some(&out_dim)
+        && codes.dims().last() == Some(&rank)
+        && inner(&base) == inner(&codes)
+        && base_rows > 0
+        && rows % base_rows == 0;
+    if !fits {
+        bail!("{OP}: base {:?}, codes {:?} and weight {:?} do not fit", base.dims(), codes.dims(), up.dims());
+    }
+    let mut shape = codes.dims().to_vec();
+    *shape.last_mut().expect("the rank was checked") = out_dim;
+    let scale = scale as f32;
+    let ys = {
+        let (base, z, b) = (read(OP, &base)?, read(OP, &codes)?, read(OP, &up)?);
+        let up = Packed::new(scale, Matrix::new(&b, out_dim, rank).t());
+        // SAFETY: the parts cover all rows.
+        unsafe {
+            fresh(rows * out_dim, |ys| {
+                let parts = ys.chunks_mut(base_rows * out_dim).zip(z.chunks(base_rows * rank));
+                parts.for_each(|(y, z)| up.fill(Matrix::of_rows(z, rank), Start::Rows(&base), y));
+            })
+        }
+    };
+    let (base_shape, kept_codes, kept_up) = (base.shape().clone(), codes.clone(), up.clone());
+    record_one(OP, &[&base, &codes, &up], Output::new(ys, shape), move |grad| {
+        let grad = grad.contiguous()?;
+        let (g, z, b) = (read(OP, &grad)?, read(OP, &kept_codes)?, read(OP, &kept_up)?);
+        let g = Matrix::new(&g, rows, out_dim);
+        let dcodes = Factor::new(rows, scale, Matrix::new(&b, out_dim, rank)).product(g, Start::Zero);
+        let dup = matmul_tall(scale, g, Matrix::new(&z, rows, rank));
+        let device = grad.device();
+        let dbase =
+            if rows == base_rows { grad.reshape(&base_shape)? } else { sum_repeats(&grad, &base_shape)? };
+        Ok(vec![
+            Some(dbase),
+            Some(Tensor::from_vec(dcodes, kept_codes.shape(), device)?),
+            Some(Tensor::from_vec(dup, (out_dim, rank), device)?),
+        ])
+    })
+}
+
+/// What lies between the first dimension, which counts samples, and the last, which holds features.
+pub(crate) fn inner(xs: &Tensor) -> Option<&[usize]> {
+    match xs.dims() {
+        [_, inner @ .., _] => Some(inner),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linear;
+    use crate::testing::{assert_close, gradcheck, named_tensor};
+
+    #[test]
+    fn it_adds_to_the_base_of_every_part_and_gradients_match_the_differences() {
+        for (b, tokens, parts, out_dim, rank) in [(1, 3, 3, 4, 2), (2, 50, 2, 33, 7)] {
+            let base = named_tensor("base", (b, tokens, out_dim), 0.0, 1.0).unwrap();
+            let codes = named_tensor("codes", (parts * b, tokens, rank), 0.0, 1.0).unwrap();
+            let up = named_tensor("up", (out_dim, rank), 0.0, 1.0).unwrap();
+            let update = (linear(&codes, &up, None).unwrap() * 2.0).unwrap();
+            let expected = (Tensor::cat(&vec![base.clone(); parts], 0).unwrap() + update).unwrap();
+            assert_close("low-rank up", &low_rank_up(&base, &codes, &up, 2.0).unwrap(), &expected, 2e-6);
+            if b == 1 {
+                gradcheck("low-rank up", &[base, codes, up], 1e-2, |i| low_rank_up(&i[0], &i[1], &i[2], 2.0));
+            }
+        }
+    }
+
+    #[test]
+    fn inner_shapes_are_compared() {
+        let base = named_tensor("base", (1, 3, 4), 0.0, 1.0).unwrap();
+        let codes = named_tensor("codes", (9, 1, 2), 0.0, 1.0).unwrap();
+        let up = named_tensor("up", (4, 2), 0.0, 1.0).unwrap();
+        assert!(low_rank_up(&base, &codes, &up, 2.0).unwrap_err().to_string().contains("do not fit"));
+    }
+}
