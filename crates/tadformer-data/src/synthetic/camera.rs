@@ -43,6 +43,7 @@ impl Camera {
 
 impl View {
     /// The ray through `(x, y)`, in pixels from the upper left corner, and the cosine of its angle with the optical axis.
+    #[inline(always)]
     pub(super) fn ray(&self, x: f32, y: f32) -> (Ray, f32) {
         let right = (x - 0.5 * self.width as f32) * self.pixel;
         let up = (0.5 * self.height as f32 - y) * self.pixel;

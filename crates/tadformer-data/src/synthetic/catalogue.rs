@@ -4,7 +4,7 @@ use tadformer_ops::Rng;
 
 use super::Domain;
 use super::material::Pattern;
-use super::shape::{Limb, Plane, Shape};
+use super::shape::{Dome, Ellipsoid, Frustum, Limb, Plane, Polyhedron, Ring, RoundedBox, Shape};
 use super::vec3::{Vec3, vec3};
 
 /// A family of solids.
@@ -176,40 +176,48 @@ impl Family {
     pub(super) fn draw(self, rng: &mut Rng, size: f32) -> Shape {
         let mut share = |low: f64, high: f64| size * rng.range(low, high) as f32;
         match self {
-            Self::Sphere => Shape::Ellipsoid { radii: Vec3::splat(share(0.75, 0.95)) },
-            Self::Ellipsoid => {
-                Shape::Ellipsoid { radii: vec3(share(0.8, 1.1), share(0.45, 0.6), share(0.6, 0.8)) }
-            }
+            Self::Sphere => Shape::Ellipsoid(Ellipsoid { radii: Vec3::splat(share(0.75, 0.95)) }),
+            Self::Ellipsoid => Shape::Ellipsoid(Ellipsoid {
+                radii: vec3(share(0.8, 1.1), share(0.45, 0.6), share(0.6, 0.8)),
+            }),
             Self::Box => cuboid(vec3(share(0.45, 0.85), share(0.4, 1.2), share(0.45, 0.85))),
             Self::RoundedBox => {
                 let radius = share(0.14, 0.24);
-                Shape::RoundedBox {
+                Shape::RoundedBox(RoundedBox {
                     core: vec3(share(0.35, 0.65), share(0.25, 0.8), share(0.35, 0.65)),
                     radius,
-                }
+                })
             }
             Self::Cylinder => {
                 let radius = share(0.4, 0.7);
-                Shape::Frustum { bottom: radius, top: radius, half: share(0.5, 1.1) }
+                Shape::Frustum(Frustum { bottom: radius, top: radius, half: share(0.5, 1.1) })
             }
-            Self::Cone => Shape::Frustum { bottom: share(0.55, 0.85), top: 0.0, half: share(0.6, 1.1) },
-            Self::Torus => Shape::Ring { ring: share(0.6, 0.8), tube: share(0.16, 0.28), straight: 0.0 },
+            Self::Cone => {
+                Shape::Frustum(Frustum { bottom: share(0.55, 0.85), top: 0.0, half: share(0.6, 1.1) })
+            }
+            Self::Torus => {
+                Shape::Ring(Ring { ring: share(0.6, 0.8), tube: share(0.16, 0.28), straight: 0.0 })
+            }
             Self::Capsule => {
                 let (radius, half) = (share(0.3, 0.42), share(0.35, 0.8));
                 let end = vec3(0.0, half, 0.0);
-                Shape::Capsule { limb: Limb::new(-end, end, radius, radius) }
+                Shape::Capsule(Limb::new(-end, end, radius, radius))
             }
             Self::Pyramid => pyramid(share(0.6, 0.9), share(0.55, 1.0)),
             Self::Prism => gable(share(0.5, 0.85), share(0.4, 0.75), share(0.5, 1.0)),
             Self::Octahedron => octahedron(share(0.9, 1.2)),
             Self::HexagonalPrism => hexagonal_prism(share(0.45, 0.75), share(0.4, 1.1)),
-            Self::Frustum => {
-                Shape::Frustum { bottom: share(0.6, 0.85), top: share(0.2, 0.45), half: share(0.4, 0.9) }
-            }
-            Self::Dome => Shape::Dome { radius: share(0.7, 1.0) },
-            Self::Link => {
-                Shape::Ring { ring: share(0.35, 0.5), tube: share(0.14, 0.22), straight: share(0.25, 0.5) }
-            }
+            Self::Frustum => Shape::Frustum(Frustum {
+                bottom: share(0.6, 0.85),
+                top: share(0.2, 0.45),
+                half: share(0.4, 0.9),
+            }),
+            Self::Dome => Shape::Dome(Dome { radius: share(0.7, 1.0) }),
+            Self::Link => Shape::Ring(Ring {
+                ring: share(0.35, 0.5),
+                tube: share(0.14, 0.22),
+                straight: share(0.25, 0.5),
+            }),
         }
     }
 }
@@ -224,59 +232,61 @@ fn cuboid(half: Vec3) -> Shape {
         (vec3(0.0, 0.0, 1.0), half.z),
         (vec3(0.0, 0.0, -1.0), half.z),
     ];
-    let planes = planes.into_iter().map(|(normal, offset)| Plane { normal, offset }).collect();
-    Shape::Polyhedron { planes, half_extent: half }
+    let planes = planes.map(|(normal, offset)| Plane { normal, offset });
+    Shape::Polyhedron(Polyhedron::new(planes, half))
 }
 
 /// A square of half edge `base` with four faces to an apex `2 half` above it.
 fn pyramid(base: f32, half: f32) -> Shape {
     let apex = vec3(0.0, half, 0.0);
-    let mut planes = vec![Plane { normal: -Vec3::UP, offset: half }];
-    for (x, z) in [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)] {
-        planes.push(Plane::through(vec3(x * 2.0 * half, base, z * 2.0 * half), apex));
-    }
-    Shape::Polyhedron { planes, half_extent: vec3(base, half, base) }
+    let side = |x: f32, z: f32| Plane::through(vec3(x * 2.0 * half, base, z * 2.0 * half), apex);
+    let floor = Plane { normal: -Vec3::UP, offset: half };
+    let planes = [floor, side(1.0, 0.0), side(-1.0, 0.0), side(0.0, 1.0), side(0.0, -1.0)];
+    Shape::Polyhedron(Polyhedron::new(planes, vec3(base, half, base)))
 }
 
 /// A triangular prism on one of its sides, like a tent: half width `base`, half height `half`, half length `long`.
 fn gable(base: f32, half: f32, long: f32) -> Shape {
     let ridge = vec3(0.0, half, 0.0);
-    let planes = vec![
+    let planes = [
         Plane { normal: -Vec3::UP, offset: half },
         Plane::through(vec3(2.0 * half, base, 0.0), ridge),
         Plane::through(vec3(-2.0 * half, base, 0.0), ridge),
         Plane { normal: vec3(0.0, 0.0, 1.0), offset: long },
         Plane { normal: vec3(0.0, 0.0, -1.0), offset: long },
     ];
-    Shape::Polyhedron { planes, half_extent: vec3(base, half, long) }
+    Shape::Polyhedron(Polyhedron::new(planes, vec3(base, half, long)))
 }
 
 /// A regular octahedron on one of its faces; its vertices are `radius` from the centre.
 fn octahedron(radius: f32) -> Shape {
     let inner = radius / 3f32.sqrt();
     // The faces about the vertical: one up, three leaning outwards below it, and their opposites.
-    let mut planes =
-        vec![Plane { normal: Vec3::UP, offset: inner }, Plane { normal: -Vec3::UP, offset: inner }];
     let level = 8f32.sqrt() / 3.0;
-    for i in 0..3 {
+    let leaning = |i: usize| {
         let (s, c) = (std::f32::consts::TAU * i as f32 / 3.0).sin_cos();
-        let normal = vec3(level * c, 1.0 / 3.0, level * s);
-        planes.push(Plane { normal, offset: inner });
-        planes.push(Plane { normal: -normal, offset: inner });
-    }
-    Shape::Polyhedron { planes, half_extent: vec3(radius, inner, radius) }
+        vec3(level * c, 1.0 / 3.0, level * s)
+    };
+    let normals = [Vec3::UP, leaning(0), leaning(1), leaning(2)];
+    let planes = std::array::from_fn::<_, 8, _>(|i| {
+        let normal = normals[i / 2];
+        Plane { normal: if i % 2 == 0 { normal } else { -normal }, offset: inner }
+    });
+    Shape::Polyhedron(Polyhedron::new(planes, vec3(radius, inner, radius)))
 }
 
 /// A column with six sides, `inner` metres from the axis, and half height `half`.
 fn hexagonal_prism(inner: f32, half: f32) -> Shape {
-    let mut planes =
-        vec![Plane { normal: Vec3::UP, offset: half }, Plane { normal: -Vec3::UP, offset: half }];
-    for i in 0..6 {
-        let (s, c) = (std::f32::consts::TAU * i as f32 / 6.0).sin_cos();
-        planes.push(Plane { normal: vec3(c, 0.0, s), offset: inner });
-    }
+    let planes = std::array::from_fn::<_, 8, _>(|i| match i {
+        0 => Plane { normal: Vec3::UP, offset: half },
+        1 => Plane { normal: -Vec3::UP, offset: half },
+        _ => {
+            let (s, c) = (std::f32::consts::TAU * (i - 2) as f32 / 6.0).sin_cos();
+            Plane { normal: vec3(c, 0.0, s), offset: inner }
+        }
+    });
     let corner = inner * 2.0 / 3f32.sqrt();
-    Shape::Polyhedron { planes, half_extent: vec3(corner, half, corner) }
+    Shape::Polyhedron(Polyhedron::new(planes, vec3(corner, half, corner)))
 }
 
 /// One of `items`.

@@ -7,7 +7,8 @@ use super::catalogue::{Catalogue, colour, pick, pick_pattern};
 use super::material::Material;
 use super::person::Person;
 use super::scene::{Body, Light, Object, Scene, Source};
-use super::setting::{Place, Setting, Sky};
+use super::setting::{Place, Setting};
+use super::sky::Sky;
 use super::vec3::{Basis, Vec3, vec3};
 
 /// Attempts to find room for an object before it is left out.

@@ -1,7 +1,8 @@
 //! Which objects a bundle of rays can meet at all: most of a picture's rays then test one or two bodies.
 
+use super::lanes::{LANES, Rays};
 use super::scene::Object;
-use super::vec3::{Ray, Vec3};
+use super::vec3::Vec3;
 
 /// Objects that may be met, each with a bit set for every piece that may be.
 #[derive(Debug, Default)]
@@ -47,12 +48,14 @@ pub(super) struct Cone {
 }
 
 impl Cone {
-    /// The cone about `axis` that holds `others`, which start where it does.
-    pub(super) fn around(axis: Ray, others: &[Ray]) -> Self {
-        let cosine = others.iter().map(|ray| ray.direction.dot(axis.direction)).fold(1.0, f32::min);
+    /// The cone about the middle of `rays`, which start in one point, that holds them all.
+    pub(super) fn around(rays: &Rays) -> Self {
+        let directions = || (0..LANES).map(|lane| rays.direction.get(lane));
+        let axis = directions().fold(Vec3::ZERO, |sum, direction| sum + direction).unit();
+        let cosine = directions().map(|direction| direction.dot(axis)).fold(1.0, f32::min);
         // Widened by what single precision may lose.
-        let sine = (1.0 - cosine * cosine).max(0.0).sqrt() + 1e-4;
-        Self { apex: axis.origin, axis: axis.direction, sine, cosine }
+        let sine = (1.0 - cosine * cosine).max(0.0).sqrt() + 1e-3;
+        Self { apex: rays.origin.get(0), axis, sine, cosine }
     }
 
     /// Whether a ball may reach into the cone.
@@ -98,19 +101,26 @@ pub(super) fn ball_of(points: impl Iterator<Item = Vec3>) -> Option<(Vec3, f32)>
 
 #[cfg(test)]
 mod tests {
-    use super::super::vec3::vec3;
+    use super::super::vec3::{Ray, vec3};
     use super::*;
 
     #[test]
     fn a_cone_meets_what_one_of_its_rays_meets() {
         let ray = |x: f32, y: f32| Ray { origin: Vec3::ZERO, direction: vec3(x, y, 1.0).unit() };
-        let rays: Vec<Ray> = (0..100).map(|i| ray(0.02 * (i % 10) as f32, 0.02 * (i / 10) as f32)).collect();
-        let cone = Cone::around(ray(0.09, 0.09), &rays);
+        let mut rays = Rays::ZERO;
+        for lane in 0..LANES {
+            rays.set(lane, ray(0.025 * (lane % 8) as f32, 0.025 * (lane / 8) as f32));
+        }
+        let cone = Cone::around(&rays);
+        let meets_ball = |lane: usize, centre: Vec3, radius: f32| {
+            let along = centre.dot(rays.direction.get(lane));
+            along > -radius && centre.dot(centre) - along * along < radius * radius
+        };
         let mut missed = 0;
         for i in 0..4000 {
             let centre =
                 vec3((i % 20) as f32 * 0.2 - 2.0, (i / 20 % 20) as f32 * 0.2 - 2.0, (i / 400) as f32 - 2.0);
-            let met = rays.iter().any(|r| r.meets_ball(centre, 0.15, 100.0));
+            let met = (0..LANES).any(|lane| meets_ball(lane, centre, 0.15));
             assert!(!met || cone.meets((centre, 0.15)), "{centre:?}");
             missed += usize::from(!cone.meets((centre, 0.15)));
         }

@@ -1,7 +1,7 @@
 //! A rendered frame to the label map of each task.
 
 use super::catalogue::{Catalogue, Class};
-use super::render::{Frame, Pixel};
+use super::frame::{Frame, Key};
 use super::scene::{Body, Object, Scene};
 use super::setting::Surface;
 use crate::draw::voc_palette;
@@ -44,58 +44,74 @@ fn part_classes(_: &Catalogue) -> Vec<Class> {
     PARTS.into_iter().zip(voc_palette(PARTS.len())).map(|(name, colour)| Class { name, colour }).collect()
 }
 
-fn semseg(_: &Scene, frame: &Frame) -> Raster {
-    plane(frame, |pixel| f32::from(pixel.class))
+fn semseg(scene: &Scene, frame: &Frame) -> Raster {
+    let class = |instance| match Surface::of(instance) {
+        Some(surface) => surface.class(),
+        None => scene.objects[Object::index(instance)].class,
+    };
+    let classes = by_instance(scene, |instance| class(instance) as f32);
+    plane(frame, frame.keys.iter().map(|code| classes[usize::from(Key::from_code(*code).instance)]))
 }
 
-fn human_parts(_: &Scene, frame: &Frame) -> Raster {
-    plane(frame, |pixel| f32::from(pixel.part))
+fn human_parts(scene: &Scene, frame: &Frame) -> Raster {
+    let people = by_instance(scene, |instance| match Surface::of(instance) {
+        Some(_) => None,
+        None => match &scene.objects[Object::index(instance)].body {
+            Body::Solid { .. } => None,
+            Body::Person(person) => Some(person),
+        },
+    });
+    let part = |code: &u32| {
+        let key = Key::from_code(*code);
+        people[usize::from(key.instance)]
+            .map_or(0.0, |person| person.parts[usize::from(key.piece)].part as u8 as f32)
+    };
+    plane(frame, frame.keys.iter().map(part))
 }
 
 fn saliency(scene: &Scene, frame: &Frame) -> Raster {
     let salient = scene.salient();
-    plane(frame, |pixel| {
-        let object = usize::from(pixel.instance).checked_sub(usize::from(Surface::COUNT));
-        f32::from(u8::from(object.is_some_and(|index| salient[index])))
-    })
+    let salient = by_instance(scene, |instance| match Surface::of(instance) {
+        Some(_) => 0.0,
+        None => f32::from(u8::from(salient[Object::index(instance)])),
+    });
+    plane(frame, frame.keys.iter().map(|code| salient[usize::from(Key::from_code(*code).instance)]))
 }
 
 fn depth(_: &Scene, frame: &Frame) -> Raster {
-    plane(frame, |pixel| if pixel.depth.is_finite() { pixel.depth } else { IGNORE })
+    plane(frame, frame.depth.iter().map(|depth| if depth.is_finite() { *depth } else { IGNORE }))
 }
 
 fn normals(_: &Scene, frame: &Frame) -> Raster {
-    let mut map = Raster::filled(3, frame.height, frame.width, IGNORE);
-    for (c, pick) in
-        [|p: &Pixel| p.normal.x, |p: &Pixel| p.normal.y, |p: &Pixel| p.normal.z].into_iter().enumerate()
-    {
-        for (value, pixel) in map.plane_mut(c).iter_mut().zip(&frame.pixels) {
-            if pixel.depth.is_finite() {
-                *value = pick(pixel);
-            }
-        }
+    let mut data = Vec::with_capacity(3 * frame.size());
+    for plane in &frame.normals {
+        let seen = plane.iter().zip(&frame.depth);
+        data.extend(seen.map(|(normal, depth)| if depth.is_finite() { *normal } else { IGNORE }));
     }
-    map
+    Raster { channels: 3, height: frame.height, width: frame.width, data }
 }
 
 /// 1 on the nearer of two neighbours between which the instance changes, a solid has a crease, or a body that is not
 /// convex steps behind itself.
 fn edges(scene: &Scene, frame: &Frame) -> Raster {
     let (height, width) = (frame.height, frame.width);
-    let rules: Vec<Rule> = scene.objects.iter().map(Rule::of).collect();
+    let rules = by_instance(scene, |instance| match Surface::of(instance) {
+        Some(_) => Rule::NONE,
+        None => Rule::of(&scene.objects[Object::index(instance)]),
+    });
     let mut map = Raster::filled(1, height, width, 0.0);
-    for y in 0..height {
-        for x in 0..width {
-            let i = y * width + x;
-            for (inside, j) in [(x + 1 < width, i + 1), (y + 1 < height, i + width)] {
-                if inside {
-                    let (a, b) = (&frame.pixels[i], &frame.pixels[j]);
-                    if parted(a, b, &rules) {
-                        map.data[if a.depth <= b.depth { i } else { j }] = 1.0;
-                    }
-                }
-            }
+    let mut compare = |i: usize, j: usize| {
+        if parted(frame, i, j, &rules) {
+            map.data[if frame.depth[i] <= frame.depth[j] { i } else { j }] = 1.0;
         }
+    };
+    for y in 0..height {
+        for i in y * width..(y + 1) * width - 1 {
+            compare(i, i + 1);
+        }
+    }
+    for i in 0..(height - 1) * width {
+        compare(i, i + width);
     }
     map
 }
@@ -112,6 +128,8 @@ struct Rule {
 const LIMB_JUMP: f32 = 0.05;
 
 impl Rule {
+    const NONE: Self = Self { creases: false, jump: f32::INFINITY };
+
     fn of(object: &Object) -> Self {
         match &object.body {
             Body::Solid { shape, .. } => {
@@ -123,18 +141,19 @@ impl Rule {
 }
 
 /// Whether an edge runs between two neighbours.
-fn parted(a: &Pixel, b: &Pixel, rules: &[Rule]) -> bool {
-    if a.instance != b.instance {
-        return true;
-    }
-    let object = usize::from(a.instance).checked_sub(usize::from(Surface::COUNT));
-    object.is_some_and(|index| {
-        let rule = &rules[index];
-        (rule.creases && a.piece != b.piece) || (a.depth - b.depth).abs() > rule.jump
-    })
+fn parted(frame: &Frame, i: usize, j: usize, rules: &[Rule]) -> bool {
+    let (a, b) = (frame.key(i), frame.key(j));
+    let rule = &rules[usize::from(a.instance)];
+    a.instance != b.instance
+        || (rule.creases && a.piece != b.piece)
+        || (frame.depth[i] - frame.depth[j]).abs() > rule.jump
 }
 
-fn plane(frame: &Frame, value: impl Fn(&Pixel) -> f32) -> Raster {
-    let data = frame.pixels.iter().map(value).collect();
-    Raster { channels: 1, height: frame.height, width: frame.width, data }
+/// `value` of every instance of a scene.
+fn by_instance<T>(scene: &Scene, value: impl Fn(u16) -> T) -> Vec<T> {
+    (0..Object::instance(scene.objects.len())).map(value).collect()
+}
+
+fn plane(frame: &Frame, values: impl Iterator<Item = f32>) -> Raster {
+    Raster { channels: 1, height: frame.height, width: frame.width, data: values.collect() }
 }

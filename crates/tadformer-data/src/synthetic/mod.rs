@@ -16,29 +16,41 @@
 //! Sky and hills have no depth and no normal; they are ignored there. Sample `i` is a pure function of seed, domain, split,
 //! `i` and size; another size of the same shape shows the same view.
 
+mod vec3;
+mod lanes;
+mod simd;
 mod camera;
+mod shape;
+mod person;
+mod noise;
+mod stripe;
+mod pattern;
+mod material;
+mod sky;
+mod setting;
+mod scene;
 mod catalogue;
 mod compose;
 mod cull;
-mod labels;
-mod material;
-mod noise;
-mod person;
+mod trace;
+mod patch;
+mod shade;
+mod bundle;
+mod develop;
+mod frame;
 mod render;
-mod scene;
-mod setting;
-mod shape;
+mod labels;
 #[cfg(test)]
 mod tests;
-mod vec3;
 
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 use tadformer_ops::Rng;
 
+use self::frame::Frame;
 use self::labels::{LABELLERS, Labeller};
-use self::render::{Frame, render};
+use self::render::render;
 use self::scene::Scene;
 use crate::{Dataset, Error, Result, Sample, Task, TaskSpec};
 
@@ -208,7 +220,7 @@ impl Dataset for Synthetic {
         let label = |(spec, labeller): (&TaskSpec, &&Labeller)| (spec.task, (labeller.label)(&scene, &frame));
         let labels = self.specs.iter().zip(&self.labellers).map(label).collect();
         let image = std::mem::take(&mut frame.image);
-        if frame.pixels.len() <= MOST_KEPT {
+        if frame.size() <= MOST_KEPT {
             FRAME.set(frame);
         }
         Ok(Sample { id: self.id(index), image, labels })

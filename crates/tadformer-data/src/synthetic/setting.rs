@@ -1,8 +1,11 @@
 //! Where a scene takes place: a room, a walled court, or open ground under the sky.
 
 use super::catalogue::{BACKGROUND, FLOOR, WALL};
-use super::material::Material;
-use super::noise::fractal;
+use super::lanes::{Codes, LANES, Lane, Points, Rays};
+use super::material::{Material, Space};
+use super::patch::Patch;
+use super::simd::{Kernel, vectorize};
+use super::sky::Sky;
 use super::vec3::{Ray, Vec3, vec3};
 
 /// What kind of place it is.
@@ -34,28 +37,6 @@ pub(super) struct Setting {
     pub(super) sky: Sky,
 }
 
-/// What is seen where there is nothing.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sky {
-    pub(super) zenith: Vec3,
-    pub(super) horizon: Vec3,
-    pub(super) hills: Vec3,
-    /// Share of the sky under clouds, `0..=1`.
-    pub(super) clouds: f32,
-    pub(super) sun: Vec3,
-    pub(super) sun_direction: Vec3,
-    pub(super) salt: u32,
-}
-
-/// A surface of the surroundings, as a ray meets it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Backdrop {
-    /// Metres along the ray; infinite for the sky.
-    pub(super) t: f32,
-    pub(super) surface: Surface,
-    pub(super) normal: Vec3,
-}
-
 /// Surfaces of the surroundings; each is an instance of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surface {
@@ -71,6 +52,21 @@ pub(super) enum Surface {
 impl Surface {
     pub(super) const COUNT: u16 = 7;
 
+    const ALL: [Self; Self::COUNT as usize] = [
+        Self::Sky,
+        Self::Floor,
+        Self::WallWest,
+        Self::WallEast,
+        Self::WallNorth,
+        Self::WallSouth,
+        Self::Ceiling,
+    ];
+
+    /// The surface that is instance `instance`, unless that is an object.
+    pub(super) fn of(instance: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(instance)).copied()
+    }
+
     pub(super) fn class(self) -> usize {
         match self {
             Self::Sky | Self::Ceiling => BACKGROUND,
@@ -78,109 +74,138 @@ impl Surface {
             _ => WALL,
         }
     }
-}
 
-const NOTHING: Backdrop = Backdrop { t: f32::INFINITY, surface: Surface::Sky, normal: vec3(0.0, 0.0, 0.0) };
+    /// The unit vector into the place; zero for the sky.
+    pub(super) fn normal(self) -> Vec3 {
+        match self {
+            Self::Sky => Vec3::ZERO,
+            Self::Floor => Vec3::UP,
+            Self::Ceiling => -Vec3::UP,
+            Self::WallWest => vec3(1.0, 0.0, 0.0),
+            Self::WallEast => vec3(-1.0, 0.0, 0.0),
+            Self::WallNorth => vec3(0.0, 0.0, 1.0),
+            Self::WallSouth => vec3(0.0, 0.0, -1.0),
+        }
+    }
+}
 
 impl Setting {
-    /// What of the surroundings `ray`, from inside them, meets.
-    pub(super) fn meet(&self, ray: &Ray) -> Backdrop {
-        let (o, d) = (ray.origin, ray.direction);
-        let mut best = NOTHING;
-        if d.y < -1e-6 {
-            best = Backdrop { t: -o.y / d.y, surface: Surface::Floor, normal: Vec3::UP };
+    /// What of the surroundings `rays`, from inside them, meet: metres along each and the [`Surface`].
+    pub(super) fn meet(&self, rays: &Rays, t: &mut Lane, surface: &mut Codes) {
+        let Self { half_x, half_z, height, .. } = *self;
+        match self.place {
+            Place::Field => vectorize(Ground { reach: half_z, rays, t, surface }),
+            Place::Court => vectorize(Walls { ceiling: false, half_x, half_z, height, rays, t, surface }),
+            Place::Room => vectorize(Walls { ceiling: true, half_x, half_z, height, rays, t, surface }),
+        }
+    }
+
+    /// The share of light that `surface` returns at `patch.p`, and how far the corners of the surroundings darken it.
+    pub(super) fn paint(&self, surface: Surface, patch: &mut Patch) {
+        match surface {
+            Surface::Sky => {}
+            Surface::Ceiling => patch.albedo = Points::splat(self.ceiling),
+            Surface::Floor => {
+                let Patch { p, .. } = patch;
+                patch.texture = Points { x: p.x, y: p.z, z: [0.0; LANES] };
+                self.floor.paint(Space::Plane, patch);
+            }
+            Surface::WallWest | Surface::WallEast => self.paint_wall(0, patch.p.z, patch),
+            Surface::WallNorth | Surface::WallSouth => self.paint_wall(1, patch.p.x, patch),
         }
         if self.place == Place::Field {
-            let p = ray.at(best.t);
-            return if best.t.is_finite() && p.x * p.x + p.z * p.z < self.half_z * self.half_z {
-                best
-            } else {
-                NOTHING
+            patch.open = [1.0; LANES];
+            return;
+        }
+        for lane in 0..LANES {
+            let p = patch.p.get(lane);
+            let (east, north) = (self.half_x - p.x.abs(), self.half_z - p.z.abs());
+            let (one, other) = match surface {
+                Surface::Sky | Surface::Floor | Surface::Ceiling => (east, north),
+                Surface::WallWest | Surface::WallEast => (north, p.y),
+                Surface::WallNorth | Surface::WallSouth => (east, p.y),
             };
-        }
-        if self.place == Place::Room && d.y > 1e-6 {
-            best = Backdrop { t: (self.height - o.y) / d.y, surface: Surface::Ceiling, normal: -Vec3::UP };
-        }
-        let sides = [
-            (d.x, o.x, self.half_x, vec3(1.0, 0.0, 0.0), [Surface::WallWest, Surface::WallEast]),
-            (d.z, o.z, self.half_z, vec3(0.0, 0.0, 1.0), [Surface::WallNorth, Surface::WallSouth]),
-        ];
-        for (speed, start, half, axis, [low, high]) in sides {
-            if speed.abs() < 1e-6 {
-                continue;
-            }
-            let t = (half * speed.signum() - start) / speed;
-            let inside = self.place == Place::Room || o.y + d.y * t < self.height;
-            if t < best.t && inside {
-                let surface = if speed > 0.0 { high } else { low };
-                best = Backdrop { t, surface, normal: -(axis * speed.signum()) };
-            }
-        }
-        best
-    }
-
-    /// The share of light that `surface` returns at `p`.
-    pub(super) fn albedo(&self, surface: Surface, p: Vec3, footprint: f32) -> Vec3 {
-        match surface {
-            Surface::Sky => Vec3::ZERO,
-            Surface::Ceiling => self.ceiling,
-            Surface::Floor => self.floor.albedo(vec3(p.x, p.z, 0.0), footprint),
-            Surface::WallWest | Surface::WallEast => self.wall(0, p.z, p.y, footprint),
-            Surface::WallNorth | Surface::WallSouth => self.wall(1, p.x, p.y, footprint),
+            let corner = |d: f32| 1.0 - 0.4 / (1.0 + 12.0 * d * d);
+            patch.open[lane] = corner(one) * corner(other);
         }
     }
 
-    /// How far the corners of the surroundings darken the point `p` on `surface`, `0..=1`.
-    pub(super) fn openness(&self, surface: Surface, p: Vec3) -> f32 {
-        if self.place == Place::Field {
-            return 1.0;
-        }
-        let east = self.half_x - p.x.abs();
-        let north = self.half_z - p.z.abs();
-        let corner = |d: f32| 1.0 - 0.4 / (1.0 + 12.0 * d * d);
-        match surface {
-            Surface::Sky => 1.0,
-            Surface::Floor => corner(east) * corner(north),
-            Surface::Ceiling => corner(east) * corner(north),
-            Surface::WallWest | Surface::WallEast => corner(north) * corner(p.y),
-            Surface::WallNorth | Surface::WallSouth => corner(east) * corner(p.y),
-        }
-    }
-
-    fn wall(&self, pair: usize, along: f32, height: f32, footprint: f32) -> Vec3 {
+    fn paint_wall(&self, pair: usize, along: Lane, patch: &mut Patch) {
+        patch.texture = Points { x: along, y: patch.p.y, z: [0.0; LANES] };
+        self.walls[pair].paint(Space::Plane, patch);
         let (skirting, colour) = self.skirting;
-        let body = self.walls[pair].albedo(vec3(along, height, 0.0), footprint);
-        let cover = ((skirting - height) / footprint.max(1e-4) + 0.5).clamp(0.0, 1.0);
-        body.mix(colour, cover)
+        for lane in 0..LANES {
+            let cover =
+                ((skirting - patch.p.y[lane]) / patch.footprint[lane].max(1e-4) + 0.5).clamp(0.0, 1.0);
+            patch.albedo.set(lane, patch.albedo.get(lane).mix(colour, cover));
+        }
     }
 }
 
-/// No hill is higher than this sine of an angle above the horizon.
-const RIDGE: f32 = 0.11;
+/// Speeds below this towards a plane do not meet it.
+const LEVEL: f32 = 1e-6;
 
-impl Sky {
-    /// The light from `direction`; `footprint` is a pixel's width in radians.
-    pub(super) fn light(&self, direction: Vec3, footprint: f32) -> Vec3 {
-        let d = direction;
-        let climb = d.y.max(0.0).sqrt();
-        // A turn around the horizon without a seam: noise on the circle that the direction draws.
-        let ridge = if d.y < RIDGE {
-            let round = 3.0 / (d.x * d.x + d.z * d.z).sqrt().max(1e-6);
-            RIDGE * (fractal(vec3(d.x * round, d.z * round, 0.0), 3, 3.0 * footprint, self.salt) - 0.2)
-        } else {
-            0.0
-        };
-        let hidden = ((ridge - d.y) / footprint.max(1e-5) + 0.5).clamp(0.0, 1.0);
-        let haze = (0.75 - 4.0 * (d.y + 0.05)).clamp(0.25, 0.8);
-        let hills = self.hills.mix(self.horizon, haze * 0.6);
-        if hidden >= 1.0 {
-            return hills;
+/// Rays against open ground that ends `reach` metres from the origin.
+struct Ground<'a> {
+    reach: f32,
+    rays: &'a Rays,
+    t: &'a mut Lane,
+    surface: &'a mut Codes,
+}
+
+impl Kernel for Ground<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for lane in 0..LANES {
+            let ray = self.rays.get(lane);
+            let down = -ray.origin.y / ray.direction.y;
+            let p = ray.at(down);
+            let meets = (ray.direction.y < -LEVEL) & (p.x * p.x + p.z * p.z < self.reach * self.reach);
+            self.t[lane] = if meets { down } else { f32::INFINITY };
+            self.surface[lane] = if meets { Surface::Floor as u32 } else { Surface::Sky as u32 };
         }
-        let spread = 1.6 / (d.y.max(0.0) + 0.18);
-        let cover = fractal(vec3(d.x * spread, d.z * spread, 0.0), 3, 0.02, self.salt ^ 0x55);
-        let cloud = ((cover - 1.0 + 0.75 * self.clouds) * 5.0).clamp(0.0, 0.9);
-        let sky = self.horizon.mix(self.zenith, climb).mix(vec3(0.92, 0.93, 0.95), cloud);
-        let glare = d.dot(self.sun_direction).max(0.0);
-        (sky + self.sun * (0.25 * glare.powi(24))).mix(hills, hidden)
+    }
+}
+
+/// Rays against floor, four walls and perhaps a ceiling.
+struct Walls<'a> {
+    ceiling: bool,
+    half_x: f32,
+    half_z: f32,
+    height: f32,
+    rays: &'a Rays,
+    t: &'a mut Lane,
+    surface: &'a mut Codes,
+}
+
+impl Kernel for Walls<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { ceiling, half_x, half_z, height, .. } = self;
+        // Under the sky, rays above the walls go on; in a room the ceiling is nearer.
+        let (top, above, lid) = if ceiling {
+            (f32::INFINITY, Surface::Ceiling, height)
+        } else {
+            (height, Surface::Sky, f32::INFINITY)
+        };
+        for lane in 0..LANES {
+            let Ray { origin: o, direction: d } = self.rays.get(lane);
+            let falls = d.y < 0.0;
+            let t = (if falls { 0.0 } else { lid } - o.y) / d.y;
+            let mut t = if d.y.abs() > LEVEL { t } else { f32::INFINITY };
+            let mut surface = if falls { Surface::Floor as u32 } else { above as u32 };
+            let side = (if d.x > 0.0 { half_x } else { -half_x } - o.x) / d.x;
+            if (d.x.abs() > LEVEL) & (side < t) & (o.y + d.y * side < top) {
+                t = side;
+                surface = if d.x > 0.0 { Surface::WallEast as u32 } else { Surface::WallWest as u32 };
+            }
+            let side = (if d.z > 0.0 { half_z } else { -half_z } - o.z) / d.z;
+            if (d.z.abs() > LEVEL) & (side < t) & (o.y + d.y * side < top) {
+                t = side;
+                surface = if d.z > 0.0 { Surface::WallSouth as u32 } else { Surface::WallNorth as u32 };
+            }
+            self.t[lane] = t;
+            self.surface[lane] = surface;
+        }
     }
 }

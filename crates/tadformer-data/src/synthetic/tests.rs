@@ -2,8 +2,10 @@
 
 use super::catalogue::WALL;
 use super::cull::Candidates;
-use super::scene::{Body, Object, Target};
+use super::lanes::{LANES, Rays};
+use super::scene::{Body, Object, Source};
 use super::setting::{Place, Surface};
+use super::trace::{Nearest, Target, Tracer};
 use super::*;
 use crate::{IGNORE, Raster};
 
@@ -92,26 +94,27 @@ fn depth_puts_every_pixel_on_the_surface_that_it_shows() {
             let scene = data.scene(index);
             let frame = data.frame(&scene);
             let view = scene.camera.view(48, 48);
-            for (i, pixel) in frame.pixels.iter().enumerate() {
-                if !pixel.depth.is_finite() {
+            for (i, depth) in frame.depth.iter().enumerate() {
+                if !depth.is_finite() {
                     continue;
                 }
+                let key = frame.key(i);
                 let (ray, cosine) = view.ray((i % 48) as f32 + 0.5, (i / 48) as f32 + 0.5);
-                let p = ray.at(pixel.depth / cosine);
-                let off = match pixel.instance.checked_sub(Surface::COUNT) {
-                    None if pixel.instance == Surface::Floor as u16 => p.y,
-                    None if pixel.instance == Surface::Ceiling as u16 => p.y - scene.setting.height,
-                    None => {
-                        assert_eq!(usize::from(pixel.class), WALL);
+                let p = ray.at(depth / cosine);
+                let off = match Surface::of(key.instance) {
+                    Some(Surface::Floor) => p.y,
+                    Some(Surface::Ceiling) => p.y - scene.setting.height,
+                    Some(wall) => {
+                        assert_eq!(wall.class(), WALL);
                         let (x, z) = (p.x.abs() - scene.setting.half_x, p.z.abs() - scene.setting.half_z);
                         x.abs().min(z.abs())
                     }
-                    Some(object) => {
-                        let object = &scene.objects[usize::from(object)];
-                        off_surface(object, pixel.piece, object.axes.to_local(p - object.position))
+                    None => {
+                        let object = &scene.objects[Object::index(key.instance)];
+                        off_surface(object, key.piece, object.axes.to_local(p - object.position))
                     }
                 };
-                assert!(off.abs() < 2e-3, "sample {index}, pixel {i}: {off} m off, {pixel:?}");
+                assert!(off.abs() < 2e-3, "sample {index}, pixel {i}: {off} m off, {key:?}");
             }
         }
     }
@@ -120,25 +123,72 @@ fn depth_puts_every_pixel_on_the_surface_that_it_shows() {
 #[test]
 fn bundles_of_rays_meet_what_single_rays_meet() {
     let data = data(5, Domain::Main, Split::Train, 50, 70);
+    let (mut rays, mut tracer, mut nearest) = (Rays::ZERO, Tracer::new(), Nearest::NONE);
     for index in 0..30 {
         let scene = data.scene(index);
         let frame = data.frame(&scene);
         let view = scene.camera.view(50, 70);
         let all = Candidates::all(&scene.objects);
-        for (i, pixel) in frame.pixels.iter().enumerate() {
-            let (ray, cosine) = view.ray((i % 70) as f32 + 0.5, (i / 70) as f32 + 0.5);
-            let hit = scene.trace(&ray, &all);
-            let instance = match hit.target {
-                Target::Backdrop(surface) => surface as u16,
-                Target::Object { index, .. } => Object::instance(index),
-            };
-            assert_eq!(
-                (instance, hit.t * cosine),
-                (pixel.instance, pixel.depth),
-                "sample {index}, pixel {i}"
-            );
+        // Rays in any order, each far from its neighbours of the picture.
+        for first in 0..LANES {
+            let pixels: Vec<usize> = (first..50 * 70).step_by(50 * 70 / LANES + 1).collect();
+            for (lane, i) in pixels.iter().enumerate() {
+                rays.set(lane, view.ray((i % 70) as f32 + 0.5, (i / 70) as f32 + 0.5).0);
+            }
+            tracer.trace(&scene, &rays, &all, &mut nearest);
+            for (lane, i) in pixels.iter().enumerate() {
+                let cosine = view.ray((i % 70) as f32 + 0.5, (i / 70) as f32 + 0.5).1;
+                let instance = Target::from_code(nearest.target[lane]).instance;
+                assert_eq!(
+                    (instance, nearest.t[lane] * cosine),
+                    (frame.key(*i).instance, frame.depth[*i]),
+                    "sample {index}, pixel {i}"
+                );
+            }
         }
     }
+}
+
+#[test]
+fn shadows_fall_where_something_stands_before_the_light() {
+    let data = data(5, Domain::Main, Split::Train, 48, 48);
+    let (mut rays, mut tracer, mut nearest) = (Rays::ZERO, Tracer::new(), Nearest::NONE);
+    let mut seen = [0; 2];
+    for index in 0..20 {
+        let scene = data.scene(index);
+        let frame = data.frame(&scene);
+        let view = scene.camera.view(48, 48);
+        let all = Candidates::all(&scene.objects);
+        for i in (0..48 * 48).step_by(7).filter(|i| frame.depth[*i].is_finite()) {
+            let (ray, cosine) = view.ray((i % 48) as f32 + 0.5, (i / 48) as f32 + 0.5);
+            let n = scene.camera.axes.to_world(vec3::vec3(
+                frame.normals[0][i],
+                frame.normals[1][i],
+                frame.normals[2][i],
+            ));
+            let t = frame.depth[i] / cosine;
+            let p = ray.at(t);
+            // Followed from the light instead, so that the surface itself must be the first that is met.
+            let (from, far) = match scene.light.source {
+                Source::Sun(direction) => (p + direction * 6.0, 6.0),
+                Source::Lamp(position) => (position, (position - p).length()),
+            };
+            let towards = (p - from).unit();
+            if n.dot(towards).abs() < 0.1 {
+                continue;
+            }
+            rays.set(0, vec3::Ray { origin: from, direction: towards });
+            tracer.trace(&scene, &rays, &all, &mut nearest);
+            let object = Surface::of(Target::from_code(nearest.target[0]).instance).is_none();
+            let lit = n.dot(towards) < 0.0 && !(object && nearest.t[0] < far - 0.02);
+            let shown = frame.keys[i] & 1 == 1;
+            seen[usize::from(shown)] += 1;
+            if !(object && (nearest.t[0] - far).abs() < 0.05) {
+                assert_eq!(lit, shown, "sample {index}, pixel {i}");
+            }
+        }
+    }
+    assert!(seen.iter().all(|n| *n > 200), "{seen:?} points in the shade and in the light");
 }
 
 #[test]
@@ -156,14 +206,17 @@ fn edges_lie_on_every_border_between_instances_and_only_where_something_changes(
                 let i = y * 48 + x;
                 for j in [(x + 1 < 48).then_some(i + 1), (y + 1 < 64).then_some(i + 48)].into_iter().flatten()
                 {
-                    let (a, b) = (&frame.pixels[i], &frame.pixels[j]);
+                    let (a, b) = (frame.key(i), frame.key(j));
                     if a.instance != b.instance {
                         assert!(
                             edge[i] + edge[j] >= 1.0,
                             "sample {index}: no edge between pixels {i} and {j}"
                         );
                     }
-                    if a.instance != b.instance || a.piece != b.piece || (a.depth - b.depth).abs() > 0.05 {
+                    if a.instance != b.instance
+                        || a.piece != b.piece
+                        || (frame.depth[i] - frame.depth[j]).abs() > 0.05
+                    {
                         (changes[i], changes[j]) = (true, true);
                     }
                 }

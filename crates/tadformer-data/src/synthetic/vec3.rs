@@ -11,6 +11,7 @@ pub(super) struct Vec3 {
 }
 
 /// The vector `(x, y, z)`.
+#[inline(always)]
 pub(super) const fn vec3(x: f32, y: f32, z: f32) -> Vec3 {
     Vec3 { x, y, z }
 }
@@ -19,14 +20,17 @@ impl Vec3 {
     pub(super) const ZERO: Self = vec3(0.0, 0.0, 0.0);
     pub(super) const UP: Self = vec3(0.0, 1.0, 0.0);
 
+    #[inline(always)]
     pub(super) fn splat(v: f32) -> Self {
         vec3(v, v, v)
     }
 
+    #[inline(always)]
     pub(super) fn dot(self, other: Self) -> f32 {
         self.x * other.x + self.y * other.y + self.z * other.z
     }
 
+    #[inline(always)]
     pub(super) fn cross(self, other: Self) -> Self {
         vec3(
             self.y * other.z - self.z * other.y,
@@ -35,40 +39,48 @@ impl Vec3 {
         )
     }
 
+    #[inline(always)]
     pub(super) fn length(self) -> f32 {
         self.dot(self).sqrt()
     }
 
     /// The unit vector of this direction; the vector must not be zero.
+    #[inline(always)]
     pub(super) fn unit(self) -> Self {
         self * (1.0 / self.length())
     }
 
     /// Element-wise product.
+    #[inline(always)]
     pub(super) fn times(self, other: Self) -> Self {
         vec3(self.x * other.x, self.y * other.y, self.z * other.z)
     }
 
     /// Element-wise quotient.
+    #[inline(always)]
     pub(super) fn over(self, other: Self) -> Self {
         vec3(self.x / other.x, self.y / other.y, self.z / other.z)
     }
 
+    #[inline(always)]
     pub(super) fn abs(self) -> Self {
         vec3(self.x.abs(), self.y.abs(), self.z.abs())
     }
 
     /// Element-wise least.
+    #[inline(always)]
     pub(super) fn min(self, other: Self) -> Self {
         vec3(self.x.min(other.x), self.y.min(other.y), self.z.min(other.z))
     }
 
     /// Element-wise largest.
+    #[inline(always)]
     pub(super) fn max(self, other: Self) -> Self {
         vec3(self.x.max(other.x), self.y.max(other.y), self.z.max(other.z))
     }
 
     /// `self` at `t = 0`, `other` at `t = 1`.
+    #[inline(always)]
     pub(super) fn mix(self, other: Self, t: f32) -> Self {
         self + (other - self) * t
     }
@@ -77,6 +89,7 @@ impl Vec3 {
 impl Add for Vec3 {
     type Output = Self;
 
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         vec3(self.x + other.x, self.y + other.y, self.z + other.z)
     }
@@ -85,6 +98,7 @@ impl Add for Vec3 {
 impl Sub for Vec3 {
     type Output = Self;
 
+    #[inline(always)]
     fn sub(self, other: Self) -> Self {
         vec3(self.x - other.x, self.y - other.y, self.z - other.z)
     }
@@ -93,6 +107,7 @@ impl Sub for Vec3 {
 impl Mul<f32> for Vec3 {
     type Output = Self;
 
+    #[inline(always)]
     fn mul(self, s: f32) -> Self {
         vec3(self.x * s, self.y * s, self.z * s)
     }
@@ -101,6 +116,7 @@ impl Mul<f32> for Vec3 {
 impl Neg for Vec3 {
     type Output = Self;
 
+    #[inline(always)]
     fn neg(self) -> Self {
         vec3(-self.x, -self.y, -self.z)
     }
@@ -116,22 +132,26 @@ pub(super) struct Basis {
 
 impl Basis {
     /// Turned by `angle` radians about the vertical; at 0 the axes are those of the world.
+    #[inline(always)]
     pub(super) fn yaw(angle: f32) -> Self {
         let (s, c) = angle.sin_cos();
         Self { x: vec3(c, 0.0, -s), y: Vec3::UP, z: vec3(s, 0.0, c) }
     }
 
     /// The same axes, laid down: local `z` points up and local `y` lies in the ground.
+    #[inline(always)]
     pub(super) fn lying(self) -> Self {
         Self { x: self.x, y: -self.z, z: self.y }
     }
 
     /// A world direction in local coordinates.
+    #[inline(always)]
     pub(super) fn to_local(self, v: Vec3) -> Vec3 {
         vec3(self.x.dot(v), self.y.dot(v), self.z.dot(v))
     }
 
     /// A local direction in world coordinates.
+    #[inline(always)]
     pub(super) fn to_world(self, v: Vec3) -> Vec3 {
         self.x * v.x + self.y * v.y + self.z * v.z
     }
@@ -145,16 +165,9 @@ pub(super) struct Ray {
 }
 
 impl Ray {
+    #[inline(always)]
     pub(super) fn at(&self, t: f32) -> Vec3 {
         self.origin + self.direction * t
-    }
-
-    /// Whether the ray meets the ball of `radius` about `centre` nearer than `reach`.
-    pub(super) fn meets_ball(&self, centre: Vec3, radius: f32, reach: f32) -> bool {
-        let to_centre = centre - self.origin;
-        let along = to_centre.dot(self.direction);
-        let beside = to_centre.dot(to_centre) - along * along;
-        beside < radius * radius && along > -radius && along < reach + radius
     }
 }
 
@@ -171,14 +184,5 @@ mod tests {
                 assert!((basis.to_world(basis.to_local(v)) - v).length() < 1e-5);
             }
         }
-    }
-
-    #[test]
-    fn a_ball_behind_or_beyond_the_reach_is_not_met() {
-        let ray = Ray { origin: Vec3::ZERO, direction: vec3(0.0, 0.0, 1.0) };
-        assert!(ray.meets_ball(vec3(0.0, 0.5, 4.0), 1.0, 10.0));
-        assert!(!ray.meets_ball(vec3(0.0, 1.5, 4.0), 1.0, 10.0));
-        assert!(!ray.meets_ball(vec3(0.0, 0.5, -4.0), 1.0, 10.0));
-        assert!(!ray.meets_ball(vec3(0.0, 0.5, 14.0), 1.0, 10.0));
     }
 }

@@ -4,37 +4,38 @@ use tadformer_ops::Rng;
 
 use super::super::Domain;
 use super::super::catalogue::Family;
+use super::super::vec3::vec3;
 use super::*;
 
 /// Zero on the surface of `shape`, about the distance to it near by, in metres.
 pub(in super::super) fn implicit(shape: &Shape, p: Vec3) -> f32 {
     let level = p.x.hypot(p.z);
     match shape {
-        Shape::Ellipsoid { radii } => {
+        Shape::Ellipsoid(Ellipsoid { radii }) => {
             let scaled = p.over(*radii).length();
             (scaled - 1.0) * radii.x.min(radii.y).min(radii.z)
         }
-        Shape::Frustum { bottom, top, half } => {
+        Shape::Frustum(Frustum { bottom, top, half }) => {
             let share = (p.y + half) / (2.0 * half);
             (level - (bottom + (top - bottom) * share)).max(p.y.abs() - half)
         }
-        Shape::Dome { radius } => {
+        Shape::Dome(Dome { radius }) => {
             let raised = p + Vec3::UP * (0.5 * radius);
             (raised.length() - radius).max(-raised.y)
         }
-        Shape::Ring { ring, tube, straight } => {
+        Shape::Ring(Ring { ring, tube, straight }) => {
             let x = (p.x.abs() - straight).max(0.0);
             (x.hypot(p.z) - ring).hypot(p.y) - tube
         }
-        Shape::RoundedBox { core, radius } => {
+        Shape::RoundedBox(RoundedBox { core, radius }) => {
             let clamp = |v: f32, c: f32| (v.abs() - c).max(0.0);
             vec3(clamp(p.x, core.x), clamp(p.y, core.y), clamp(p.z, core.z)).length() - radius
         }
-        Shape::Capsule { limb } => {
+        Shape::Capsule(limb) => {
             let [(a, ra), (b, rb)] = limb.ends();
             off_limb(p, a, ra, b, rb)
         }
-        Shape::Polyhedron { planes, .. } => {
+        Shape::Polyhedron(Polyhedron { planes, .. }) => {
             planes.iter().map(|plane| plane.normal.dot(p) - plane.offset).fold(f32::NEG_INFINITY, f32::max)
         }
     }
@@ -50,6 +51,23 @@ pub(in super::super) fn off_limb(p: Vec3, a: Vec3, ra: f32, b: Vec3, rb: f32) ->
         if ball(left) < ball(right) { high = right } else { low = left }
     }
     ball(0.5 * (low + high))
+}
+
+/// Where one ray enters `shape`, if it does.
+fn enter(shape: &Shape, ray: Ray) -> Option<Entry> {
+    let mut rays = Rays::ZERO;
+    rays.set(LANES / 2, ray);
+    let mut entries = Entries::NONE;
+    shape.enter(&rays, &mut entries);
+    let entry = Entry { t: entries.t[LANES / 2], face: entries.face[LANES / 2] };
+    entry.t.is_finite().then_some(entry)
+}
+
+/// The normal of `shape` at `p` on `face`.
+fn normal(shape: &Shape, p: Vec3, face: u32) -> Vec3 {
+    let mut normals = Points::ZERO;
+    shape.normals(&Points::splat(p), &[face; LANES], &mut normals);
+    normals.get(0)
 }
 
 /// Every family of both domains.
@@ -82,7 +100,7 @@ fn for_many_rays(mut check: impl FnMut(Family, &Shape, Ray)) {
 fn rays_end_on_the_surface_and_pass_nothing_before() {
     let mut hits = 0;
     for_many_rays(|family, shape, ray| {
-        let end = shape.intersect(&ray).map(|contact| contact.t);
+        let end = enter(shape, ray).map(|contact| contact.t);
         if let Some(t) = end {
             hits += 1;
             let off = implicit(shape, ray.at(t));
@@ -101,9 +119,9 @@ fn rays_end_on_the_surface_and_pass_nothing_before() {
 #[test]
 fn normals_are_gradients_of_the_surface() {
     for_many_rays(|family, shape, ray| {
-        let Some(contact) = shape.intersect(&ray) else { return };
+        let Some(contact) = enter(shape, ray) else { return };
         let p = ray.at(contact.t);
-        let normal = shape.normal(p, contact.face);
+        let normal = normal(shape, p, contact.face);
         assert!((normal.length() - 1.0).abs() < 1e-4, "{family:?}");
         let h = 2e-3;
         let slope = |axis: Vec3| (implicit(shape, p + axis * h) - implicit(shape, p - axis * h)) / (2.0 * h);
@@ -126,14 +144,14 @@ fn bodies_stay_inside_their_box_and_ball_and_touch_the_ground() {
     let mut lowest: Vec<(Family, f32)> = Vec::new();
     for_many_rays(|family, shape, ray| {
         let half = shape.half_extent();
-        if let Some(contact) = shape.intersect(&ray) {
+        if let Some(contact) = enter(shape, ray) {
             let p = ray.at(contact.t);
             let over = p.abs() - half;
             assert!(over.x.max(over.y).max(over.z) < 1e-3, "{family:?}: {p:?} outside {half:?}");
             assert!(p.length() < shape.bounding_radius() + 1e-3, "{family:?}");
         }
         let below = Ray { origin: vec3(ray.origin.x * 0.1, -3.0, ray.origin.z * 0.1), direction: Vec3::UP };
-        if let Some(contact) = shape.intersect(&below) {
+        if let Some(contact) = enter(shape, below) {
             lowest.push((family, below.at(contact.t).y + half.y));
         }
     });
@@ -157,11 +175,11 @@ fn limbs_of_unlike_radii_are_closed() {
         let origin = direction(&mut rng) * 2.0;
         let target = a.mix(b, rng.uniform() as f32);
         let ray = Ray { origin, direction: (target - origin).unit() };
-        let contact = limb.intersect(&ray).expect("a ray to the axis meets the limb");
+        let contact = enter(&Shape::Capsule(limb), ray).expect("a ray to the axis meets the limb");
         let p = ray.at(contact.t);
         let off = off_limb(p, a, ra, b, rb);
         assert!(off.abs() < 5e-4, "{off} m off");
-        assert!(limb.normal(p, contact.face).dot(ray.direction) < 1e-3);
+        assert!(Solid::normal(&limb, p, contact.face).dot(ray.direction) < 1e-3);
         let (centre, radius) = limb.bound();
         assert!((p - centre).length() < radius + 1e-4);
     }
