@@ -70,14 +70,7 @@ impl<'a> Bundle<'a> {
             }
         }
         if sky != u64::MAX {
-            self.shader.shade(
-                self.scene,
-                &self.rays,
-                &self.surfaces,
-                !sky,
-                &mut self.tracer,
-                &mut self.light,
-            );
+            self.shader.shade(self.scene, &self.rays, &self.surfaces, &mut self.tracer, &mut self.light);
             mark_lit(&mut self.keys, &self.shader.lit);
         }
         self.paint_sky(sky, pixel);
@@ -96,12 +89,11 @@ impl<'a> Bundle<'a> {
 
     /// Of each ray, metres along the optical axis to where it ends, and the unit normal there in camera space.
     pub(super) fn geometry(&self) -> (Lane, Points) {
-        let (mut depth, mut normals) = ([0.0; LANES], Points::ZERO);
-        for lane in 0..LANES {
-            depth[lane] = self.nearest.t[lane] * self.cosine[lane];
-            normals.set(lane, self.view.camera.axes.to_local(self.surfaces.normal.get(lane)));
-        }
-        (depth, normals)
+        let (mut depth, mut seen) = ([0.0; LANES], Points::ZERO);
+        let (t, cosine, normal) = (&self.nearest.t, &self.cosine, &self.surfaces.normal);
+        let axes = self.view.camera.axes;
+        vectorize(ToCamera { t, cosine, normal, axes, depth: &mut depth, seen: &mut seen });
+        (depth, seen)
     }
 }
 
@@ -224,6 +216,27 @@ impl Kernel for ToWorld<'_> {
     fn run(self) {
         for lane in 0..LANES {
             self.normal.set(lane, self.axes.to_world(self.normal.get(lane)));
+        }
+    }
+}
+
+/// Surfaces as the camera sees them.
+struct ToCamera<'a> {
+    t: &'a Lane,
+    cosine: &'a Lane,
+    normal: &'a Points,
+    axes: Basis,
+    depth: &'a mut Lane,
+    seen: &'a mut Points,
+}
+
+impl Kernel for ToCamera<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { t, cosine, normal, axes, depth, seen } = self;
+        for lane in 0..LANES {
+            depth[lane] = t[lane] * cosine[lane];
+            seen.set(lane, axes.to_local(normal.get(lane)));
         }
     }
 }

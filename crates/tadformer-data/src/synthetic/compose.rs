@@ -220,7 +220,7 @@ impl Stage {
         let world = |(p, r): (Vec3, f32)| (position + axes.to_world(p), r);
         let bound = world(person.bound());
         let bulk = person.bulk().into_iter().map(world).collect();
-        let piece_bounds = person.parts.iter().map(|part| world(part.bound)).collect();
+        let piece_bounds = person.parts.iter().map(|part| part.limb.bounds().map(world)).collect();
         self.objects.push(Object {
             body: Body::Person(person),
             position,

@@ -1,7 +1,8 @@
 //! Which objects a bundle of rays can meet at all: most of a picture's rays then test one or two bodies.
 
-use super::lanes::{LANES, Rays};
+use super::lanes::{LANES, Points, Rays, least};
 use super::scene::Object;
+use super::simd::{Kernel, vectorize};
 use super::vec3::Vec3;
 
 /// Objects that may be met, each with a bit set for every piece that may be.
@@ -20,7 +21,7 @@ impl Candidates {
         self.0.iter().copied()
     }
 
-    /// Keeps the objects and pieces in whose bounding ball `meets` finds something.
+    /// Keeps the objects and pieces in one of whose bounding balls `meets` finds something.
     pub(super) fn gather(&mut self, objects: &[Object], meets: impl Fn((Vec3, f32)) -> bool) {
         self.0.clear();
         for (index, object) in objects.iter().enumerate() {
@@ -28,8 +29,8 @@ impl Candidates {
                 continue;
             }
             let mut pieces = if object.piece_bounds.is_empty() { u32::MAX } else { 0 };
-            for (piece, bound) in object.piece_bounds.iter().enumerate() {
-                pieces |= u32::from(meets(*bound)) << piece;
+            for (piece, bounds) in object.piece_bounds.iter().enumerate() {
+                pieces |= u32::from(bounds.iter().any(|bound| meets(*bound))) << piece;
             }
             if pieces != 0 {
                 self.0.push((index, pieces));
@@ -48,11 +49,12 @@ pub(super) struct Cone {
 }
 
 impl Cone {
-    /// The cone about the middle of `rays`, which start in one point, that holds them all.
+    /// The cone about the middle of the first and the last of `rays`, which start in one point, that holds them all.
     pub(super) fn around(rays: &Rays) -> Self {
-        let directions = || (0..LANES).map(|lane| rays.direction.get(lane));
-        let axis = directions().fold(Vec3::ZERO, |sum, direction| sum + direction).unit();
-        let cosine = directions().map(|direction| direction.dot(axis)).fold(1.0, f32::min);
+        let axis = (rays.direction.get(0) + rays.direction.get(LANES - 1)).unit();
+        let mut cosine = 0.0;
+        vectorize(LeastCosine { axis, directions: &rays.direction, cosine: &mut cosine });
+        let cosine = cosine.min(1.0);
         // Widened by what single precision may lose.
         let sine = (1.0 - cosine * cosine).max(0.0).sqrt() + 1e-3;
         Self { apex: rays.origin.get(0), axis, sine, cosine }
@@ -65,6 +67,24 @@ impl Cone {
         let beside = (to.dot(to) - along * along).max(0.0).sqrt();
         // The distance to the flank, and less than the distance to the apex behind it.
         beside * self.cosine - along * self.sine < radius
+    }
+}
+
+/// Finds the cosine of the widest angle between directions and an axis.
+struct LeastCosine<'a> {
+    axis: Vec3,
+    directions: &'a Points,
+    cosine: &'a mut f32,
+}
+
+impl Kernel for LeastCosine<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let mut cosines = [0.0; LANES];
+        for lane in 0..LANES {
+            cosines[lane] = self.directions.get(lane).dot(self.axis);
+        }
+        *self.cosine = least(&cosines);
     }
 }
 
@@ -89,14 +109,10 @@ impl Tube {
     }
 }
 
-/// A ball that holds `points`, if there are any.
-pub(super) fn ball_of(points: impl Iterator<Item = Vec3>) -> Option<(Vec3, f32)> {
-    let mut bounds: Option<(Vec3, Vec3)> = None;
-    for p in points {
-        let (low, high) = bounds.unwrap_or((p, p));
-        bounds = Some((low.min(p), high.max(p)));
-    }
-    bounds.map(|(low, high)| (low.mix(high, 0.5), 0.5 * (high - low).length() + 1e-3))
+/// A ball that holds `points`: centre and radius, metres.
+pub(super) fn ball_of(points: &Points) -> (Vec3, f32) {
+    let (low, high) = points.bounds();
+    (low.mix(high, 0.5), 0.5 * (high - low).length() + 1e-3)
 }
 
 #[cfg(test)]

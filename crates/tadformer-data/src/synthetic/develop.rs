@@ -3,16 +3,16 @@
 use std::sync::LazyLock;
 
 use super::lanes::{LANES, Lane, Points};
-use super::noise::lattice;
+use super::noise::{floor, lattice};
 use super::simd::{Kernel, vectorize};
 
-/// Entries of the table of [`display`].
+/// Entries of the table of [`display`] below its brightest.
 const LEVELS: usize = 2048;
 
-/// Display value for the square root of light, `0.0..=2.0`.
-static DISPLAY: LazyLock<[f32; LEVELS + 1]> = LazyLock::new(|| {
+/// Display value for the square root of light, `0.0..=2.0`; as long as a mask of an index needs it.
+static DISPLAY: LazyLock<[f32; 2 * LEVELS]> = LazyLock::new(|| {
     std::array::from_fn(|i| {
-        let light = (2.0 * i as f32 / LEVELS as f32).powi(2);
+        let light = (2.0 * i.min(LEVELS) as f32 / LEVELS as f32).powi(2);
         // A shoulder that reaches white at four times the light of a white wall, then the usual gamma.
         let toned = light * (1.0 + light / 9.0) / (1.0 + 0.45 * light);
         toned.min(1.0).powf(1.0 / 2.2)
@@ -23,27 +23,27 @@ static DISPLAY: LazyLock<[f32; LEVELS + 1]> = LazyLock::new(|| {
 pub(super) fn display(light: &mut Points) {
     let table = &*DISPLAY;
     for channel in [&mut light.x, &mut light.y, &mut light.z] {
-        let mut entries = [0; LANES];
-        vectorize(Entries { light: channel, entries: &mut entries });
-        for (value, entry) in channel.iter_mut().zip(entries) {
-            *value = table[entry as usize % (2 * LEVELS)];
-        }
+        vectorize(Display { table, channel });
     }
 }
 
-/// Which entry of the table holds the display value of light.
-struct Entries<'a> {
-    light: &'a Lane,
-    entries: &'a mut [u32; LANES],
+/// Looks one channel up in the table.
+struct Display<'a> {
+    table: &'a [f32; 2 * LEVELS],
+    channel: &'a mut Lane,
 }
 
-impl Kernel for Entries<'_> {
+impl Kernel for Display<'_> {
     #[inline(always)]
     fn run(self) {
-        const BRIGHTEST: f32 = LEVELS as f32;
-        for (entry, light) in self.entries.iter_mut().zip(self.light) {
-            let root = light.max(0.0).sqrt() * (0.5 * BRIGHTEST);
-            *entry = if root < BRIGHTEST { root as i32 as u32 } else { LEVELS as u32 };
+        let Self { table, channel } = self;
+        let mut entries = [0; LANES];
+        for (entry, light) in entries.iter_mut().zip(&*channel) {
+            let root = light.max(0.0).sqrt() * (0.5 * LEVELS as f32);
+            *entry = floor(root.min(LEVELS as f32)).1;
+        }
+        for (value, entry) in channel.iter_mut().zip(entries) {
+            *value = table[entry as usize % (2 * LEVELS)];
         }
     }
 }

@@ -95,25 +95,34 @@ fn normals(_: &Scene, frame: &Frame) -> Raster {
 /// convex steps behind itself.
 fn edges(scene: &Scene, frame: &Frame) -> Raster {
     let (height, width) = (frame.height, frame.width);
-    let rules = by_instance(scene, |instance| match Surface::of(instance) {
-        Some(_) => Rule::NONE,
-        None => Rule::of(&scene.objects[Object::index(instance)]),
-    });
+    let rules: Vec<Rule> = scene.objects.iter().map(Rule::of).collect();
     let mut map = Raster::filled(1, height, width, 0.0);
     let mut compare = |i: usize, j: usize| {
         if parted(frame, i, j, &rules) {
             map.data[if frame.depth[i] <= frame.depth[j] { i } else { j }] = 1.0;
         }
     };
+    // Neighbours to the right, then those below.
     for y in 0..height {
-        for i in y * width..(y + 1) * width - 1 {
-            compare(i, i + 1);
+        pairs(&frame.keys[y * width..(y + 1) * width], 1, |x| compare(y * width + x, y * width + x + 1));
+    }
+    pairs(&frame.keys, width, |i| compare(i, i + width));
+    map
+}
+
+/// Calls `found` with every pixel that an edge may part from the one `step` further on.
+fn pairs(keys: &[u32], step: usize, mut found: impl FnMut(usize)) {
+    // Most pixels and their neighbours show the same surface of the surroundings.
+    const STRIDE: usize = 16;
+    let first = Key { instance: Surface::COUNT, piece: 0 }.code();
+    let (here, there) = (&keys[..keys.len() - step], &keys[step..]);
+    for (stride, (here, there)) in here.chunks(STRIDE).zip(there.chunks(STRIDE)).enumerate() {
+        let instances =
+            here.iter().zip(there).map(|(a, b)| u32::from((a ^ b) >> 16 != 0) | u32::from(*a >= first));
+        if instances.fold(0, |any, parted| any | parted) != 0 {
+            (stride * STRIDE..stride * STRIDE + here.len()).for_each(&mut found);
         }
     }
-    for i in 0..(height - 1) * width {
-        compare(i, i + width);
-    }
-    map
 }
 
 /// Which borders within an object are edges.
@@ -128,8 +137,6 @@ struct Rule {
 const LIMB_JUMP: f32 = 0.05;
 
 impl Rule {
-    const NONE: Self = Self { creases: false, jump: f32::INFINITY };
-
     fn of(object: &Object) -> Self {
         match &object.body {
             Body::Solid { shape, .. } => {
@@ -143,10 +150,14 @@ impl Rule {
 /// Whether an edge runs between two neighbours.
 fn parted(frame: &Frame, i: usize, j: usize, rules: &[Rule]) -> bool {
     let (a, b) = (frame.key(i), frame.key(j));
-    let rule = &rules[usize::from(a.instance)];
-    a.instance != b.instance
-        || (rule.creases && a.piece != b.piece)
-        || (frame.depth[i] - frame.depth[j]).abs() > rule.jump
+    if a.instance != b.instance {
+        return true;
+    }
+    // Most pixels show the surroundings.
+    Surface::of(a.instance).is_none() && {
+        let rule = &rules[Object::index(a.instance)];
+        (rule.creases && a.piece != b.piece) || (frame.depth[i] - frame.depth[j]).abs() > rule.jump
+    }
 }
 
 /// `value` of every instance of a scene.

@@ -1,5 +1,6 @@
 //! Numbers, points and rays of many pixels side by side: one array a coordinate, so that loops over them become vectors.
 
+use super::simd::{Kernel, vectorize};
 use super::vec3::{Ray, Vec3, vec3};
 
 /// Rays that are cast together.
@@ -46,6 +47,15 @@ impl Points {
     }
 }
 
+impl Points {
+    /// The corners of the box around all points.
+    pub(super) fn bounds(&self) -> (Vec3, Vec3) {
+        let (mut low, mut high) = (Vec3::ZERO, Vec3::ZERO);
+        vectorize(Bounds { points: self, low: &mut low, high: &mut high });
+        (low, high)
+    }
+}
+
 impl Rays {
     pub(super) const ZERO: Self = Self { origin: Points::ZERO, direction: Points::ZERO };
 
@@ -69,4 +79,36 @@ pub(super) fn lanes_of(set: u64) -> impl Iterator<Item = usize> {
         left &= left.wrapping_sub(1);
         (lane < LANES).then_some(lane)
     })
+}
+
+/// Finds the least and the largest coordinates.
+struct Bounds<'a> {
+    points: &'a Points,
+    low: &'a mut Vec3,
+    high: &'a mut Vec3,
+}
+
+impl Kernel for Bounds<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Points { x, y, z } = self.points;
+        *self.low = vec3(least(x), least(y), least(z));
+        *self.high = -vec3(least(&x.map(|v| -v)), least(&y.map(|v| -v)), least(&z.map(|v| -v)));
+    }
+}
+
+/// The least number of a lane.
+#[inline(always)]
+pub(super) fn least(lane: &Lane) -> f32 {
+    // Halved again and again: the compiler must not reorder comparisons of its own accord.
+    let mut least = *lane;
+    let mut len = LANES / 2;
+    while len > 0 {
+        let (kept, other) = least.split_at_mut(len);
+        for (kept, other) in kept.iter_mut().zip(other) {
+            *kept = if *other < *kept { *other } else { *kept };
+        }
+        len /= 2;
+    }
+    least[0]
 }

@@ -82,20 +82,29 @@ fn blend(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
 
-/// `OCTAVES` of value noise, each twice as fine and half as strong, in `0.0..1.0`; octaves finer than `footprint` (a
-/// pixel's width in units of `p`) are left at their mean, so that a far surface does not flicker.
+/// Up to three `OCTAVES` of value noise, each twice as fine and half as strong, in `0.0..1.0`; octaves finer than
+/// `footprint` (a pixel's width in units of `p`) are left at their mean, so that a far surface does not flicker.
 #[inline(always)]
 pub(super) fn fractal<const OCTAVES: u32, const FLAT: bool>(p: Vec3, footprint: f32, salt: u32) -> f32 {
-    let (mut sum, mut weight, mut scale, mut salt) = (0.0, 1.0f32, 1.0f32, salt);
-    for _ in 0..OCTAVES {
-        let keep = (2.0 - 2.0 * footprint * scale).clamp(0.0, 1.0);
-        sum += weight * keep * (value::<FLAT>(p * scale, salt) - 0.5);
-        weight *= 0.5;
-        scale *= 2.0;
-        salt = salt.wrapping_add(X);
+    const { assert!(OCTAVES >= 1 && OCTAVES <= 3) };
+    // Written out, because a loop within one over lanes would keep that from becoming vectors.
+    let mut sum = octave::<FLAT>(0, p, footprint, salt);
+    if OCTAVES >= 2 {
+        sum += octave::<FLAT>(1, p, footprint, salt);
+    }
+    if OCTAVES >= 3 {
+        sum += octave::<FLAT>(2, p, footprint, salt);
     }
     // The weights of all octaves sum to 2 - 2^(1 - octaves).
     0.5 + sum / (2.0 - 2.0 / (1u32 << OCTAVES) as f32)
+}
+
+/// Octave `index` of [`fractal`], of mean 0.
+#[inline(always)]
+fn octave<const FLAT: bool>(index: u32, p: Vec3, footprint: f32, salt: u32) -> f32 {
+    let scale = (1u32 << index) as f32;
+    let keep = (2.0 - 2.0 * footprint * scale).clamp(0.0, 1.0);
+    keep / scale * (value::<FLAT>(p * scale, salt.wrapping_add(index.wrapping_mul(X))) - 0.5)
 }
 
 /// Hermite blend of `0.0..=1.0`.

@@ -1,6 +1,7 @@
 //! The rays of a packet that meet the same piece of the scene, gathered so that one texture paints them all.
 
 use super::lanes::{Codes, LANES, Lane, Points, Rays, lanes_of};
+use super::simd::{Kernel, vectorize};
 use super::trace::Nearest;
 
 /// Points of one surface; lanes from `len` on hold nothing of meaning.
@@ -46,6 +47,13 @@ impl Patch {
 
     /// Gathers where the rays of `members`, a bit each, end.
     pub(super) fn gather(&mut self, members: u64, rays: &Rays, ends: &Points, nearest: &Nearest) {
+        if members == u64::MAX {
+            self.len = LANES;
+            self.lanes = std::array::from_fn(|lane| lane);
+            (self.p, self.direction) = (ends.clone(), rays.direction.clone());
+            (self.t, self.face) = (nearest.t, nearest.face);
+            return;
+        }
         self.len = 0;
         for (i, lane) in lanes_of(members).enumerate() {
             self.lanes[i] = lane;
@@ -64,9 +72,27 @@ impl Patch {
 
     /// Measures `footprint` from `normal`; a pixel is `pixel` metres wide at one metre.
     pub(super) fn measure(&mut self, pixel: f32) {
+        let Self { direction, t, normal, footprint, .. } = self;
+        vectorize(Measure { direction, t, normal, pixel, footprint });
+    }
+}
+
+/// Measures how wide a pixel is on a surface.
+struct Measure<'a> {
+    direction: &'a Points,
+    t: &'a Lane,
+    normal: &'a Points,
+    pixel: f32,
+    footprint: &'a mut Lane,
+}
+
+impl Kernel for Measure<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { direction, t, normal, pixel, footprint } = self;
         for i in 0..LANES {
-            let slant = (-self.normal.get(i).dot(self.direction.get(i))).clamp(0.02, 1.0);
-            self.footprint[i] = self.t[i] * pixel / slant.sqrt();
+            let slant = (-normal.get(i).dot(direction.get(i))).clamp(0.02, 1.0);
+            footprint[i] = t[i] * pixel / slant.sqrt();
         }
     }
 }

@@ -11,6 +11,21 @@ const TILE: usize = 8;
 
 const _: () = assert!(TILE * TILE == LANES);
 
+/// Centres of a tile's pixels.
+const COLUMN: Lane = centres(1);
+const ROW: Lane = centres(TILE);
+
+/// Coordinates of pixel centres, each `repeat` times.
+const fn centres(repeat: usize) -> Lane {
+    let mut lane = [0.0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        lane[i] = (i / repeat % TILE) as f32 + 0.5;
+        i += 1;
+    }
+    lane
+}
+
 /// Side of the square of pixels whose borders are smoothed together: a tile alone has too few to fill a bundle.
 const BLOCK: usize = 16;
 
@@ -50,25 +65,35 @@ fn planes(data: &mut [f32]) -> [&mut [f32]; 3] {
 fn cast_tile(bundle: &mut Bundle<'_>, (left, top): (usize, usize), pixel: f32, frame: &mut Frame) {
     let (height, width) = (frame.height, frame.width);
     // Beyond the picture's border rays are cast in vain.
-    let x: Lane = std::array::from_fn(|lane| (left + lane % TILE).min(width - 1) as f32 + 0.5);
-    let y: Lane = std::array::from_fn(|lane| (top + lane / TILE).min(height - 1) as f32 + 0.5);
+    let (last, lowest) = (width as f32 - 0.5, height as f32 - 0.5);
+    let x = COLUMN.map(|column| (left as f32 + column).min(last));
+    let y = ROW.map(|row| (top as f32 + row).min(lowest));
     bundle.cast(&x, &y, pixel);
     let (depth, normals) = bundle.geometry();
     let colours = bundle.colours();
     let columns = TILE.min(width - left);
     for row in 0..TILE.min(height - top) {
-        let (from, to) = (row * TILE..row * TILE + columns, (top + row) * width + left..);
-        let to = to.start..to.start + columns;
-        frame.keys[to.clone()].copy_from_slice(&bundle.keys()[from.clone()]);
-        frame.depth[to.clone()].copy_from_slice(&depth[from.clone()]);
+        let start = (top + row) * width + left;
+        let to = start..start + columns;
+        copy_row(&mut frame.keys[to.clone()], bundle.keys(), row);
+        copy_row(&mut frame.depth[to.clone()], &depth, row);
         for (plane, normal) in frame.normals.iter_mut().zip([&normals.x, &normals.y, &normals.z]) {
-            plane[to.clone()].copy_from_slice(&normal[from.clone()]);
+            copy_row(&mut plane[to.clone()], normal, row);
         }
-        for (plane, colour) in
-            planes(&mut frame.image.data).into_iter().zip([&colours.x, &colours.y, &colours.z])
-        {
-            plane[to.clone()].copy_from_slice(&colour[from.clone()]);
+        let image = planes(&mut frame.image.data).into_iter();
+        for (plane, colour) in image.zip([&colours.x, &colours.y, &colours.z]) {
+            copy_row(&mut plane[to.clone()], colour, row);
         }
+    }
+}
+
+/// Copies a row of a tile to `to`, which is shorter at the picture's border.
+fn copy_row<T: Copy>(to: &mut [T], tile: &[T; LANES], row: usize) {
+    let from = &tile[row * TILE..][..TILE];
+    match (to.first_chunk_mut::<TILE>(), from.first_chunk()) {
+        // Of a length that is known there is nothing to call.
+        (Some(to), Some(from)) => *to = *from,
+        _ => to.copy_from_slice(&from[..to.len()]),
     }
 }
 
@@ -83,17 +108,23 @@ fn mark_mixed(frame: &mut Frame) {
             (mixed[i], mixed[j]) = (true, true);
         }
     };
+    // Neighbours to the right, then those below.
     for (y, row) in keys.chunks_exact(*width).enumerate() {
-        let start = y * *width;
-        for (x, pair) in row.windows(2).enumerate() {
-            if pair[0] != pair[1] {
-                compare(start + x, start + x + 1);
-            }
-        }
-        let below = keys[start + *width..].iter().take(*width);
-        for (x, (here, below)) in row.iter().zip(below).enumerate() {
-            if here != below {
-                compare(start + x, start + x + *width);
+        differing(&row[..*width - 1], &row[1..], |x| compare(y * *width + x, y * *width + x + 1));
+    }
+    differing(&keys[..keys.len() - *width], &keys[*width..], |i| compare(i, i + *width));
+}
+
+/// Calls `found` with every place at which two rows of keys differ.
+fn differing(a: &[u32], b: &[u32], mut found: impl FnMut(usize)) {
+    // Most of a picture's neighbours show the same.
+    const STRIDE: usize = 16;
+    for (stride, (a, b)) in a.chunks(STRIDE).zip(b.chunks(STRIDE)).enumerate() {
+        if a != b {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                if a != b {
+                    found(stride * STRIDE + i);
+                }
             }
         }
     }
@@ -103,32 +134,28 @@ fn mark_mixed(frame: &mut Frame) {
 fn smooth_borders(bundle: &mut Bundle<'_>, (left, top): (usize, usize), pixel: f32, frame: &mut Frame) {
     let Frame { mixed, image, width, height, .. } = frame;
     let (right, bottom) = ((left + BLOCK).min(*width), (top + BLOCK).min(*height));
-    let mut borders = [0; BLOCK * BLOCK];
+    let mut borders = [(0, 0); BLOCK * BLOCK];
     let mut len = 0;
     for y in top..bottom {
-        for i in y * *width + left..y * *width + right {
-            borders[len] = i;
-            len += usize::from(mixed[i]);
+        for (x, mixed) in (left..right).zip(&mixed[y * *width + left..]) {
+            borders[len] = (x, y);
+            len += usize::from(*mixed);
         }
     }
     for pixels in borders[..len].chunks(LANES / SPREAD.len()) {
-        // Lanes without a pixel repeat the last.
-        let of =
-            |lane: usize| (pixels[(lane / SPREAD.len()).min(pixels.len() - 1)], SPREAD[lane % SPREAD.len()]);
-        let x: Lane = std::array::from_fn(|lane| {
-            let (i, (dx, _)) = of(lane);
-            (i % *width) as f32 + 0.5 + dx
-        });
-        let y: Lane = std::array::from_fn(|lane| {
-            let (i, (_, dy)) = of(lane);
-            (i / *width) as f32 + 0.5 + dy
-        });
+        let (mut x, mut y): (Lane, Lane) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            // Lanes without a pixel repeat the last.
+            let (column, row) = pixels[(lane / SPREAD.len()).min(pixels.len() - 1)];
+            let (right, down) = SPREAD[lane % SPREAD.len()];
+            (x[lane], y[lane]) = (column as f32 + 0.5 + right, row as f32 + 0.5 + down);
+        }
         bundle.cast(&x, &y, pixel);
         let colours = bundle.colours();
         for (plane, colour) in planes(&mut image.data).into_iter().zip([&colours.x, &colours.y, &colours.z]) {
-            for (i, colour) in pixels.iter().zip(colour.chunks_exact(SPREAD.len())) {
-                plane[*i] =
-                    colour.iter().fold(plane[*i], |sum, v| sum + v) * (1.0 / (1 + SPREAD.len()) as f32);
+            for ((x, y), colour) in pixels.iter().zip(colour.chunks_exact(SPREAD.len())) {
+                let value = &mut plane[y * *width + x];
+                *value = colour.iter().fold(*value, |sum, v| sum + v) * (1.0 / (1 + SPREAD.len()) as f32);
             }
         }
     }

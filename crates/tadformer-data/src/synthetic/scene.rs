@@ -29,8 +29,8 @@ pub(super) struct Object {
     pub(super) class: usize,
     /// A ball that holds it: centre and radius.
     pub(super) bound: (Vec3, f32),
-    /// A ball for each capsule of a person; none for a solid.
-    pub(super) piece_bounds: Vec<(Vec3, f32)>,
+    /// Balls that together hold a capsule, for each of a person; none for a solid.
+    pub(super) piece_bounds: Vec<[(Vec3, f32); 3]>,
     /// Balls that darken what is near, for ambient light.
     pub(super) bulk: Vec<(Vec3, f32)>,
 }

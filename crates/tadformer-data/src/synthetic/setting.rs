@@ -117,27 +117,69 @@ impl Setting {
             patch.open = [1.0; LANES];
             return;
         }
-        for lane in 0..LANES {
-            let p = patch.p.get(lane);
-            let (east, north) = (self.half_x - p.x.abs(), self.half_z - p.z.abs());
-            let (one, other) = match surface {
-                Surface::Sky | Surface::Floor | Surface::Ceiling => (east, north),
-                Surface::WallWest | Surface::WallEast => (north, p.y),
-                Surface::WallNorth | Surface::WallSouth => (east, p.y),
-            };
-            let corner = |d: f32| 1.0 - 0.4 / (1.0 + 12.0 * d * d);
-            patch.open[lane] = corner(one) * corner(other);
-        }
+        let (east, north) =
+            (Plane { at: self.half_x, of: &patch.p.x }, Plane { at: self.half_z, of: &patch.p.z });
+        let ground = Plane { at: 0.0, of: &patch.p.y };
+        let sides = match surface {
+            Surface::Sky | Surface::Floor | Surface::Ceiling => [east, north],
+            Surface::WallWest | Surface::WallEast => [north, ground],
+            Surface::WallNorth | Surface::WallSouth => [east, ground],
+        };
+        vectorize(Corner { sides, open: &mut patch.open });
     }
 
     fn paint_wall(&self, pair: usize, along: Lane, patch: &mut Patch) {
         patch.texture = Points { x: along, y: patch.p.y, z: [0.0; LANES] };
         self.walls[pair].paint(Space::Plane, patch);
         let (skirting, colour) = self.skirting;
+        let Patch { p, footprint, albedo, .. } = patch;
+        vectorize(Skirt { height: skirting, colour, at: &p.y, footprint, albedo });
+    }
+}
+
+/// Planes at `±at` of a coordinate.
+#[derive(Clone, Copy)]
+struct Plane<'a> {
+    at: f32,
+    of: &'a Lane,
+}
+
+/// Darkens what is near the corner that two planes make with a surface.
+struct Corner<'a> {
+    sides: [Plane<'a>; 2],
+    open: &'a mut Lane,
+}
+
+impl Kernel for Corner<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { sides: [one, other], open } = self;
         for lane in 0..LANES {
-            let cover =
-                ((skirting - patch.p.y[lane]) / patch.footprint[lane].max(1e-4) + 0.5).clamp(0.0, 1.0);
-            patch.albedo.set(lane, patch.albedo.get(lane).mix(colour, cover));
+            let (one, other) = (one.at - one.of[lane].abs(), other.at - other.of[lane].abs());
+            // The product of two such factors, over one denominator.
+            let (one, other) = (12.0 * one * one, 12.0 * other * other);
+            open[lane] = (0.6 + one) * (0.6 + other) / ((1.0 + one) * (1.0 + other));
+        }
+    }
+}
+
+/// Paints the skirting board along the foot of a wall.
+struct Skirt<'a> {
+    height: f32,
+    colour: Vec3,
+    /// Metres above the ground.
+    at: &'a Lane,
+    footprint: &'a Lane,
+    albedo: &'a mut Points,
+}
+
+impl Kernel for Skirt<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { height, colour, at, footprint, albedo } = self;
+        for lane in 0..LANES {
+            let cover = ((height - at[lane]) / footprint[lane].max(1e-4) + 0.5).clamp(0.0, 1.0);
+            albedo.set(lane, albedo.get(lane).mix(colour, cover));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Light on what rays meet: one source with shadows, and ambient light that bodies near by keep away.
 
 use super::cull::{Candidates, Tube, ball_of};
-use super::lanes::{Codes, LANES, Lane, Points, Rays, lanes_of};
+use super::lanes::{Codes, LANES, Lane, Points, Rays};
 use super::patch::Patch;
 use super::scene::{Light, Object, Scene, Source};
 use super::simd::{Kernel, vectorize};
@@ -11,9 +11,9 @@ use super::vec3::{Ray, Vec3};
 /// What the rays of a packet meet, as the light sees it.
 #[derive(Debug)]
 pub(super) struct Surfaces {
-    /// Where the rays end, in the world; the origin of those that do not.
+    /// Where the rays end, in the world; anywhere among them for those that do not.
     pub(super) p: Points,
-    /// Of the rays.
+    /// Metres along the rays; 0 for those that do not.
     t: Lane,
     pub(super) normal: Points,
     albedo: Points,
@@ -35,14 +35,20 @@ impl Surfaces {
 
     /// Sets where `rays` end, `t` metres away or never.
     pub(super) fn place(&mut self, rays: &Rays, t: &Lane) {
-        for lane in 0..LANES {
-            self.t[lane] = if t[lane] < f32::INFINITY { t[lane] } else { 0.0 };
-            self.p.set(lane, rays.get(lane).at(self.t[lane]));
-        }
+        // Whoever bounds the points is not to be led astray by those at infinity.
+        let ends = (0..LANES).find(|lane| t[*lane] < f32::INFINITY);
+        let somewhere = ends.map_or(Vec3::ZERO, |lane| rays.get(lane).at(t[lane]));
+        vectorize(Place { rays, t, somewhere, p: &mut self.p, reached: &mut self.t });
     }
 
     /// Takes over what is painted on `instance`.
     pub(super) fn scatter(&mut self, patch: &Patch, instance: u16, gloss: f32) {
+        if patch.len == LANES {
+            (self.normal, self.albedo) = (patch.normal.clone(), patch.albedo.clone());
+            (self.open, self.gloss) = (patch.open, [gloss; LANES]);
+            self.instance = [u32::from(instance); LANES];
+            return;
+        }
         for (i, &lane) in patch.lanes().iter().enumerate() {
             self.normal.set(lane, patch.normal.get(i));
             self.albedo.set(lane, patch.albedo.get(i));
@@ -100,19 +106,16 @@ impl Shader {
         }
     }
 
-    /// The light that comes back along `rays` from `surfaces`; only the rays `members`, a bit each, need it.
+    /// The light that comes back along `rays` from `surfaces`.
     pub(super) fn shade(
         &mut self,
         scene: &Scene,
         rays: &Rays,
         surfaces: &Surfaces,
-        members: u64,
         tracer: &mut Tracer,
         light: &mut Points,
     ) {
-        if let Some(ball) = ball_of(lanes_of(members).map(|lane| surfaces.p.get(lane))) {
-            self.gather(scene, ball);
-        }
+        self.gather(scene, ball_of(&surfaces.p));
         let Self { shadow, reach, strength, incidence, open, blocked, lit, .. } = self;
         vectorize(Aim { light: scene.light, surfaces, shadow, reach, strength, incidence });
         *blocked = [0; LANES];
@@ -158,6 +161,29 @@ impl Light {
                 // Full at 2 m; bounded close by, where a real lamp has a size.
                 (to * (1.0 / distance.max(1e-3)), distance, 1.4 / (0.4 + 0.25 * distance * distance))
             }
+        }
+    }
+}
+
+/// Where rays end: `somewhere` if nowhere.
+struct Place<'a> {
+    rays: &'a Rays,
+    t: &'a Lane,
+    somewhere: Vec3,
+    p: &'a mut Points,
+    reached: &'a mut Lane,
+}
+
+impl Kernel for Place<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { rays, t, somewhere, p, reached } = self;
+        for lane in 0..LANES {
+            let (end, ends) = (rays.get(lane).at(t[lane]), t[lane] < f32::INFINITY);
+            reached[lane] = if ends { t[lane] } else { 0.0 };
+            p.x[lane] = if ends { end.x } else { somewhere.x };
+            p.y[lane] = if ends { end.y } else { somewhere.y };
+            p.z[lane] = if ends { end.z } else { somewhere.z };
         }
     }
 }

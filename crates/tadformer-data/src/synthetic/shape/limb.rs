@@ -41,6 +41,16 @@ impl Limb {
         (self.start + self.axis * (half - self.radii[0]), half)
     }
 
+    /// Balls that together hold the limb: one around each third of it.
+    pub(in crate::synthetic) fn bounds(&self) -> [(Vec3, f32); 3] {
+        let [(a, ra), (b, rb)] = self.ends();
+        let cut = |share: f32| (a.mix(b, share), ra + (rb - ra) * share);
+        [0.0, 1.0, 2.0].map(|third| {
+            let ((a, ra), (b, rb)) = (cut(third / 3.0), cut((third + 1.0) / 3.0));
+            Self::new(a, b, ra, rb).bound()
+        })
+    }
+
     #[inline(always)]
     fn end(&self) -> Vec3 {
         self.start + self.axis * self.length

@@ -182,5 +182,6 @@ fn limbs_of_unlike_radii_are_closed() {
         assert!(Solid::normal(&limb, p, contact.face).dot(ray.direction) < 1e-3);
         let (centre, radius) = limb.bound();
         assert!((p - centre).length() < radius + 1e-4);
+        assert!(limb.bounds().iter().any(|(centre, radius)| (p - *centre).length() < radius + 1e-4));
     }
 }
