@@ -81,8 +81,8 @@ impl Kernel for LeastCosine<'_> {
     #[inline(always)]
     fn run(self) {
         let mut cosines = [0.0; LANES];
-        for lane in 0..LANES {
-            cosines[lane] = self.directions.get(lane).dot(self.axis);
+        for (lane, cosine) in cosines.iter_mut().enumerate() {
+            *cosine = self.directions.get(lane).dot(self.axis);
         }
         *self.cosine = least(&cosines);
     }

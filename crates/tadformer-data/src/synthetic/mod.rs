@@ -13,8 +13,12 @@
 //!   not convex steps behind itself; one pixel thin;
 //! - `depth`: metres along the optical axis.
 //!
+//! Rays are cast in packets of 64 neighbours (`bundle`): what they meet (`trace`), how that is painted (`patch`,
+//! `material`), and what light comes back (`shade`). Each step is a loop without branches over all rays, which compiles to
+//! vectors (`lanes`, `simd`); their width changes no bit.
+//!
 //! Sky and hills have no depth and no normal; they are ignored there. Sample `i` is a pure function of seed, domain, split,
-//! `i` and size; another size of the same shape shows the same view.
+//! `i` and size, the same on any number of threads; another size of the same shape shows the same view.
 
 mod vec3;
 mod lanes;

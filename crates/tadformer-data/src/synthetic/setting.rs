@@ -154,11 +154,11 @@ impl Kernel for Corner<'_> {
     #[inline(always)]
     fn run(self) {
         let Self { sides: [one, other], open } = self;
-        for lane in 0..LANES {
+        for (lane, open) in open.iter_mut().enumerate() {
             let (one, other) = (one.at - one.of[lane].abs(), other.at - other.of[lane].abs());
             // The product of two such factors, over one denominator.
             let (one, other) = (12.0 * one * one, 12.0 * other * other);
-            open[lane] = (0.6 + one) * (0.6 + other) / ((1.0 + one) * (1.0 + other));
+            *open = (0.6 + one) * (0.6 + other) / ((1.0 + one) * (1.0 + other));
         }
     }
 }

@@ -224,7 +224,7 @@ impl Kernel for Occlude<'_> {
     #[inline(always)]
     fn run(self) {
         let Self { ball, surfaces, open } = self;
-        for lane in 0..LANES {
+        for (lane, open) in open.iter_mut().enumerate() {
             let to = ball.centre - surfaces.p.get(lane);
             let facing = surfaces.normal.get(lane).dot(to);
             let squared = to.dot(to).max(ball.squared);
@@ -233,7 +233,7 @@ impl Kernel for Occlude<'_> {
             // The share of the hemisphere that a ball takes, less what it takes where it is no longer counted.
             let share = ball.squared / squared - 1.0 / (OCCLUSION_REACH * OCCLUSION_REACH);
             let left = 1.0 - 0.8 * share * facing / squared.sqrt();
-            open[lane] *= if near & (facing > 0.0) & other { left } else { 1.0 };
+            *open *= if near & (facing > 0.0) & other { left } else { 1.0 };
         }
     }
 }

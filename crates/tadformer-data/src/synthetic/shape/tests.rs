@@ -185,3 +185,55 @@ fn limbs_of_unlike_radii_are_closed() {
         assert!(limb.bounds().iter().any(|(centre, radius)| (p - *centre).length() < radius + 1e-4));
     }
 }
+
+/// Packets of rays towards the middle of things.
+fn packets() -> impl Iterator<Item = Rays> {
+    let mut rng = Rng::named(4, "packets", 0);
+    (0..40).map(move |_| {
+        let mut rays = Rays::ZERO;
+        for lane in 0..LANES {
+            let origin = direction(&mut rng) * 3.0;
+            let target = direction(&mut rng) * (0.5 * rng.uniform() as f32);
+            rays.set(lane, Ray { origin, direction: (target - origin).unit() });
+        }
+        rays
+    })
+}
+
+fn assert_same(wide: &Entries, plain: &Entries) {
+    assert_eq!((wide.t.map(f32::to_bits), wide.face), (plain.t.map(f32::to_bits), plain.face));
+}
+
+fn enters_alike(solid: impl ClosedForm) {
+    let (mut wide, mut plain) = (Entries::NONE, Entries::NONE);
+    for rays in packets() {
+        vectorize(Enter { solid, rays: &rays, entries: &mut wide });
+        Enter { solid, rays: &rays, entries: &mut plain }.run();
+        assert_same(&wide, &plain);
+    }
+}
+
+fn marches_alike(field: impl march::Field) {
+    let (mut wide, mut plain) = (Entries::NONE, Entries::NONE);
+    for rays in packets() {
+        vectorize(March { field, rays: &rays, entries: &mut wide });
+        March { field, rays: &rays, entries: &mut plain }.run();
+        assert_same(&wide, &plain);
+    }
+}
+
+#[test]
+fn wide_vectors_compute_the_same_bits_as_the_baseline() {
+    let mut rng = Rng::named(5, "levels", 0);
+    for family in families() {
+        match family.draw(&mut rng, 0.5) {
+            Shape::Ellipsoid(solid) => enters_alike(solid),
+            Shape::Frustum(solid) => enters_alike(solid),
+            Shape::Dome(solid) => enters_alike(solid),
+            Shape::Ring(field) => marches_alike(field),
+            Shape::RoundedBox(field) => marches_alike(field),
+            Shape::Capsule(solid) => enters_alike(solid),
+            Shape::Polyhedron(solid) => enters_alike(solid),
+        }
+    }
+}
