@@ -143,9 +143,13 @@ impl<L: Layout, const FLAT: bool> Kernel for Lay<'_, L, FLAT> {
         let Self { material, texture, footprint, albedo, .. } = self;
         // Up to a whole strip, for which there are vectors alone.
         let len = self.len.next_multiple_of(STRIP).min(LANES);
-        for (i, footprint) in footprint[..len].iter().enumerate() {
+        #[expect(
+            clippy::needless_range_loop,
+            reason = "of this index the compiler knows that it is in bounds"
+        )]
+        for i in 0..len {
             let q = texture.get(i) * material.frequency + material.phase;
-            albedo.set(i, L::albedo::<FLAT>(&material, q, footprint * material.frequency));
+            albedo.set(i, L::albedo::<FLAT>(&material, q, footprint[i] * material.frequency));
         }
     }
 }
