@@ -2,7 +2,7 @@
 
 use crate::conv::PointwiseConv;
 use candle_core::{Result, Tensor};
-use tadformer_ops::{interpolate_tokens_sum, linear};
+use tadformer_ops::{interpolate_tokens_sum, linear_columns};
 
 /// `conv(cat(levels, each resized to grid))`, without the resized copies and their concatenation.
 ///
@@ -18,10 +18,8 @@ pub(crate) fn fuse(conv: &PointwiseConv, levels: &[Tensor], grid: (usize, usize)
     let mut start = 0;
     let mut products = Vec::with_capacity(levels.len());
     for (i, level) in levels.iter().enumerate() {
-        let c = level.dim(3)?;
-        let columns = matrix.narrow(1, start, c)?.contiguous()?;
-        products.push(linear(level, &columns, if i == 0 { conv.bias() } else { None })?);
-        start += c;
+        products.push(linear_columns(level, &matrix, start, if i == 0 { conv.bias() } else { None })?);
+        start += level.dim(3)?;
     }
     interpolate_tokens_sum(&products.iter().collect::<Vec<_>>(), grid)
 }

@@ -2,8 +2,10 @@
 
 use crate::host::read;
 use crate::rows::make;
+use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// `g · skip + (1 − g) · xs` with `g = sigmoid(gate)`.
 ///
@@ -34,19 +36,53 @@ pub fn gated_mix(skip: &Tensor, xs: &Tensor, gate: &Tensor) -> Result<Tensor> {
     record_one(OP, &[&skip, &xs, gate], Output::new(ys, xs.shape()), move |grad| {
         let (s, x, grad) = (read(OP, &kept_skip)?, read(OP, &kept_xs)?, grad.contiguous()?);
         let dy = read(OP, &grad)?;
-        let mix: f64 =
-            dy.iter().zip(s.iter().zip(x.iter())).map(|(d, (s, x))| f64::from(*d) * f64::from(s - x)).sum();
+        let share = |share: f32| {
+            let part = make(dy.len(), STRIP, |first, block| {
+                vectorize(Scale(share, &dy[first * STRIP..][..block.len()], block));
+            });
+            Tensor::from_vec(part, kept_xs.shape(), grad.device())
+        };
+        let mix: f64 = (s.par_chunks(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)))
+            .map(|((s, x), dy)| f64::from(vectorize(Mix(s, x, dy))))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .sum();
         let dgate = (mix * f64::from(g * (1.0 - g))) as f32;
         let dgate = Tensor::from_vec(vec![dgate], gate_shape, grad.device())?;
-        Ok(vec![
-            Some(grad.affine(f64::from(g), 0.0)?),
-            Some(grad.affine(f64::from(1.0 - g), 0.0)?),
-            Some(dgate),
-        ])
+        Ok(vec![Some(share(g)?), Some(share(1.0 - g)?), Some(dgate)])
     })
 }
 
 const STRIP: usize = 64;
+
+/// Numbers whose sum is made in `f32`; the sums are added in `f64`, in their order.
+const CHUNK: usize = 4096;
+
+/// `ys = share · xs`.
+struct Scale<'a>(f32, &'a [f32], &'a mut [f32]);
+
+impl Kernel for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self(share, xs, ys) = self;
+        ys.iter_mut().zip(xs).for_each(|(y, x)| *y = share * x);
+    }
+}
+
+/// `Σ dy (s − x)`.
+struct Mix<'a>(&'a [f32], &'a [f32], &'a [f32]);
+
+impl Kernel for Mix<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> f32 {
+        let Self(s, x, dy) = self;
+        lane_sum2(s, dy, |s, d| s * d) - lane_sum2(x, dy, |x, d| x * d)
+    }
+}
 
 #[cfg(test)]
 mod tests {

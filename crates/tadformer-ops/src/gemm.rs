@@ -40,6 +40,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Element `(i, j)`.
+    #[cfg(test)]
     pub(crate) fn at(self, i: usize, j: usize) -> f32 {
         self.data[i * self.row_stride + j * self.col_stride]
     }
@@ -49,9 +50,19 @@ impl<'a> Matrix<'a> {
         (self.col_stride == 1 && self.row_stride == self.cols).then(|| &self.data[..self.rows * self.cols])
     }
 
-    /// All numbers, column by column, if that is how they lie.
-    pub(crate) fn as_columns(self) -> Option<&'a [f32]> {
-        (self.row_stride == 1 && self.col_stride == self.rows).then_some(self.data)
+    /// Column `j`, if the numbers of a column lie side by side.
+    pub(crate) fn column(self, j: usize) -> Option<&'a [f32]> {
+        (self.row_stride == 1).then(|| &self.data[j * self.col_stride..][..self.rows])
+    }
+
+    /// Row `i`, if the numbers of a row lie side by side.
+    pub(crate) fn row(self, i: usize) -> Option<&'a [f32]> {
+        (self.col_stride == 1).then(|| &self.data[i * self.row_stride..][..self.cols])
+    }
+
+    /// Columns `first` up to `count` of them.
+    pub(crate) fn some_cols(self, first: usize, count: usize) -> Self {
+        self.t().some_rows(first, count).t()
     }
 
     /// Where row `i` begins, and the strides from row to row and from column to column.

@@ -5,7 +5,7 @@
 //!
 //! | operation | from | to | kept for the backward |
 //! | --- | --- | --- | --- |
-//! | [`linear`] | `(…, in)`, `(out, in)` | `(…, out)` | input, weight |
+//! | [`linear`], [`linear_columns`] | `(…, in)`, `(out, in)` | `(…, out)` | input, weight |
 //! | [`FrozenLinear`] | `(…, in)` | `(…, out)` | nothing; no weight gradient exists |
 //! | [`low_rank_linear`] | `(…, in)` | `(…, out)` | input, codes |
 //! | [`low_rank_up`] | `(b, …, out)`, `(parts · b, …, r)` | `(parts · b, …, out)` | codes |
@@ -81,7 +81,7 @@ pub use gate::gated_mix;
 pub use init::Init;
 pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens_sum};
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
-pub use linear::{Linear, linear};
+pub use linear::{Linear, linear, linear_columns};
 pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
 pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear};
 pub use low_rank_up::low_rank_up;

@@ -82,6 +82,69 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     })
 }
 
+/// [`linear`] with some columns of a weight: `y = x W[:, first..first + in]ᵀ + b`, without a copy of them.
+///
+/// Kept for the backward: `x`, `W`.
+///
+/// # Shapes
+/// - `xs` `(…, in)`, `weight` `(out, columns)`, `bias` `(out)`
+/// - output `(…, out)`
+///
+/// # Errors
+/// As [`linear`]; columns that the weight does not have.
+pub fn linear_columns(xs: &Tensor, weight: &Tensor, first: usize, bias: Option<&Tensor>) -> Result<Tensor> {
+    const OP: &str = "linear over columns";
+    let (out_dim, columns) = weight.dims2()?;
+    let in_dim = xs.dims().last().copied().unwrap_or(0);
+    if first.checked_add(in_dim).is_none_or(|end| end > columns) {
+        bail!(
+            "{OP}: the input has shape {:?}, but from {first} on the weight takes {columns} features",
+            xs.dims()
+        );
+    }
+    check(OP, xs, in_dim, out_dim, bias)?;
+    let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
+    let rows = xs.elem_count() / in_dim.max(1);
+    let ys = {
+        let (x, w) = (read(OP, &xs)?, read(OP, &weight)?);
+        let bias = bias.map(|bias| read(OP, bias)).transpose()?;
+        let w = Matrix::new(&w, out_dim, columns).some_cols(first, in_dim);
+        Factor::new(rows, 1.0, w.t()).product(Matrix::new(&x, rows, in_dim), Start::bias(bias.as_deref()))
+    };
+    let mut shape = xs.dims().to_vec();
+    *shape.last_mut().expect("the rank was checked") = out_dim;
+    let mut inputs = vec![&xs, &weight];
+    inputs.extend(bias);
+    let has_bias = bias.is_some();
+    let (kept_xs, kept_weight) = (xs.clone(), weight.clone());
+    record_one(OP, &inputs, Output::new(ys, shape), move |grad| {
+        let grad = grad.contiguous()?;
+        let (g, x, w) = (read(OP, &grad)?, read(OP, &kept_xs)?, read(OP, &kept_weight)?);
+        let matrix = Matrix::new(&g, rows, out_dim);
+        let grad_xs = || {
+            let w = Matrix::new(&w, out_dim, columns).some_cols(first, in_dim);
+            let dx = Factor::new(rows, 1.0, w).product(matrix, Start::Zero);
+            Tensor::from_vec(dx, kept_xs.shape(), grad.device())
+        };
+        let grad_weight = || {
+            let part = matmul_tall(1.0, matrix, Matrix::new(&x, rows, in_dim));
+            let mut dw = vec![0f32; out_dim * columns];
+            for (dw, part) in dw.chunks_exact_mut(columns).zip(part.chunks_exact(in_dim)) {
+                dw[first..first + in_dim].copy_from_slice(part);
+            }
+            Tensor::from_vec(dw, (out_dim, columns), grad.device())
+        };
+        let mut grads = vec![
+            kept_xs.track_op().then(grad_xs).transpose()?,
+            kept_weight.track_op().then(grad_weight).transpose()?,
+        ];
+        if has_bias {
+            grads.push(Some(Tensor::from_vec(column_sums(&g, out_dim), out_dim, grad.device())?));
+        }
+        Ok(grads)
+    })
+}
+
 /// Refuses shapes that a linear cannot take, by name.
 pub(crate) fn check(
     op: &'static str,
@@ -184,6 +247,23 @@ mod tests {
             assert_close("frozen", &frozen.forward(&xs).unwrap(), &expected, 2e-6);
             gradcheck("frozen", std::slice::from_ref(&xs), 1e-2, |i| frozen.forward(&i[0]));
             gradcheck("linear", &[xs, w, b], 1e-2, |i| linear(&i[0], &i[1], Some(&i[2])));
+        }
+    }
+
+    #[test]
+    fn some_columns_of_a_weight_are_those_of_narrow() {
+        let tensor = |name: &str, shape: &[usize]| named_tensor(name, shape, 0.0, 1.0).unwrap();
+        for (rows, in_dim, out_dim) in [(3, 2, 4), (70, 33, 50)] {
+            let inputs =
+                [tensor("xs", &[rows, in_dim]), tensor("w", &[out_dim, in_dim + 5]), tensor("b", &[out_dim])];
+            let columns = inputs[1].narrow(1, 2, in_dim).unwrap().contiguous().unwrap();
+            let expected = linear(&inputs[0], &columns, Some(&inputs[2])).unwrap();
+            let found = linear_columns(&inputs[0], &inputs[1], 2, Some(&inputs[2])).unwrap();
+            assert_close("columns", &found, &expected, 0.0);
+            assert!(linear_columns(&inputs[0], &inputs[1], 6, None).is_err());
+            if rows == 3 {
+                gradcheck("columns", &inputs, 1e-2, |i| linear_columns(&i[0], &i[1], 2, Some(&i[2])));
+            }
         }
     }
 

@@ -194,18 +194,16 @@ fn pack_panel(alpha: f32, b: Matrix<'_>, first: usize, count: usize, panel: &mut
         if count < width {
             part.fill(MaybeUninit::new(0.0));
         }
-        if let Some(columns) = b.as_columns() {
-            for j in 0..count {
-                let column = &columns[(first + j) * inner..][rows.clone()];
-                for (l, value) in column.iter().enumerate() {
-                    part[l * width + j].write(alpha * value);
-                }
+        for j in 0..count {
+            let Some(column) = b.column(first + j) else { break };
+            for (l, value) in column[rows.clone()].iter().enumerate() {
+                part[l * width + j].write(alpha * value);
             }
-        } else {
-            for (l, part) in rows.zip(part.chunks_exact_mut(width)) {
-                for (j, place) in part[..count].iter_mut().enumerate() {
-                    place.write(alpha * b.at(l, first + j));
-                }
+        }
+        for (l, part) in rows.zip(part.chunks_exact_mut(width)) {
+            let Some(row) = b.row(l) else { break };
+            for (place, value) in part.iter_mut().zip(&row[first..first + count]) {
+                place.write(alpha * value);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Equal parts of a tensor, with one gradient for all of them.
 
 use crate::host::read;
-use crate::tape::{Output, record_all};
+use crate::tape::{Output, record_all, recording};
 use candle_core::{Result, Tensor, bail};
 
 /// Cuts `xs` into `parts` equal tensors along its first dimension.
 ///
 /// The backward writes each part's gradient to its place once; candle's `narrow` pads every part's gradient to the size of
-/// the whole and adds them up.
+/// the whole and adds them up. Where nothing is recorded the parts are views.
 ///
 /// # Shapes
 /// - `xs` `(parts · n, …)`
@@ -22,6 +22,9 @@ pub fn split(xs: &Tensor, parts: usize) -> Result<Vec<Tensor>> {
         bail!("{OP}: a tensor of shape {shape:?} has no {parts} equal parts");
     }
     shape[0] /= parts;
+    if !recording(&[xs]) {
+        return (0..parts).map(|i| xs.narrow(0, i * shape[0], shape[0])).collect();
+    }
     let xs = xs.contiguous()?;
     let size = xs.elem_count() / parts;
     let outputs = {
