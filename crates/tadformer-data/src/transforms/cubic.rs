@@ -1,7 +1,7 @@
 //! Cubic convolution as OpenCV has it: a = −0.75, four taps a direction.
 //!
-//! Rows are worked on as pixels of four lanes, one lane a channel, so that one weight serves all channels of a pixel with
-//! one vector multiplication. Only products and sums are used, in one fixed order: every machine gets the same bits.
+//! Rows are worked on as pixels of four lanes, one lane a channel, so that the four taps of a row are one run of numbers
+//! that whole vectors multiply. Only products and sums are used, in one fixed order: every machine gets the same bits.
 
 use crate::Raster;
 
@@ -22,17 +22,20 @@ pub(super) fn weights(t: f32) -> [f32; 4] {
     [w0, w1, w2, 1.0 - w0 - w1 - w2]
 }
 
-/// The weighted sum of four neighbours in a row.
+/// Four pixels in a row, as numbers: what one row gives to an output pixel.
+pub(super) type Taps = [f32; 4 * LANES];
+
+/// Each weight as often as a pixel has lanes, to be multiplied with [`Taps`].
+pub(super) fn spread(weights: [f32; 4]) -> Taps {
+    std::array::from_fn(|i| weights[i / LANES])
+}
+
+/// The sum of four pixels that were multiplied with their weights.
 #[inline(always)]
-pub(super) fn mix(taps: &[Pixel; 4], weights: &[f32; 4]) -> Pixel {
-    let mut sum = [0.0; LANES];
-    for lane in 0..LANES {
-        sum[lane] = taps[0][lane] * weights[0]
-            + taps[1][lane] * weights[1]
-            + taps[2][lane] * weights[2]
-            + taps[3][lane] * weights[3];
-    }
-    sum
+pub(super) fn sum(taps: &Taps) -> Pixel {
+    std::array::from_fn(|lane| {
+        (taps[lane] + taps[lane + 2 * LANES]) + (taps[lane + LANES] + taps[lane + 3 * LANES])
+    })
 }
 
 /// The channels `first..first + LANES` that `raster` has, as ranges of work.

@@ -15,6 +15,7 @@ mod normalize;
 mod resample;
 mod resize;
 mod scale_rotate;
+mod vectors;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

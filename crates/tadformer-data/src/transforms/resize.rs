@@ -3,7 +3,8 @@
 //! Cubic: half-pixel centres, so output pixel `i` of `o` looks at `(i + ½)·n/o − ½`; a = −0.75; the edge is replicated; no
 //! antialiasing. Nearest: output pixel `i` takes `⌊i·n/o⌋`.
 
-use super::cubic::{LANES, Pixel, mix, weights};
+use super::cubic::{self, LANES, Pixel, spread, sum, weights};
+use super::vectors::{Loop, vectorize};
 
 /// A resize by cubic convolution, row by row.
 ///
@@ -14,7 +15,7 @@ pub(super) struct CubicResize {
     height: usize,
     width: usize,
     rows: Vec<Taps>,
-    columns: Vec<Taps>,
+    columns: Vec<(usize, cubic::Taps)>,
     /// A source row with [`MARGIN`] replicated pixels on either side.
     padded: Vec<Pixel>,
     /// Source rows at the new width; row `y` is kept at `y % 4`.
@@ -30,11 +31,14 @@ const MARGIN: usize = 2;
 impl CubicResize {
     /// A resize of `(height, width)` from `from` to `to`, neither empty.
     pub(super) fn new(from: (usize, usize), to: (usize, usize)) -> Self {
+        let columns = taps(from.1, to.1).into_iter();
+        // The first tap's place in a row with its margin.
+        let column = |(before, weights): Taps| ((before + MARGIN as isize - 1) as usize, spread(weights));
         Self {
             height: from.0,
             width: from.1,
             rows: taps(from.0, to.0),
-            columns: taps(from.1, to.1),
+            columns: columns.map(column).collect(),
             padded: vec![[0.0; LANES]; from.1 + 2 * MARGIN],
             across: std::array::from_fn(|_| vec![[0.0; LANES]; to.1]),
         }
@@ -56,14 +60,13 @@ impl CubicResize {
                 if held[row % 4] != Some(row) {
                     source(row, &mut self.padded[MARGIN..MARGIN + self.width]);
                     self.fill_margins();
-                    stretch(&self.padded, &self.columns, &mut self.across[row % 4]);
+                    let across = &mut self.across[row % 4];
+                    vectorize(Stretch { padded: &self.padded, columns: &self.columns, out: across });
                     held[row % 4] = Some(row);
                 }
             }
-            let [r0, r1, r2, r3] = needed.map(|row| &self.across[row % 4]);
-            for ((((out, p0), p1), p2), p3) in out.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
-                *out = mix(&[*p0, *p1, *p2, *p3], &weights);
-            }
+            let rows = needed.map(|row| self.across[row % 4].as_flattened());
+            vectorize(Mix { rows, weights, out: out.as_flattened_mut() });
             emit(y, &out);
         }
     }
@@ -77,11 +80,42 @@ impl CubicResize {
 }
 
 /// One row at its new width.
-fn stretch(padded: &[Pixel], columns: &[Taps], out: &mut [Pixel]) {
-    for (pixel, (before, weights)) in out.iter_mut().zip(columns) {
-        let start = (before + MARGIN as isize - 1) as usize;
-        let taps = padded[start..].first_chunk().expect("the margin holds the outer taps");
-        *pixel = mix(taps, weights);
+struct Stretch<'a> {
+    padded: &'a [Pixel],
+    columns: &'a [(usize, cubic::Taps)],
+    out: &'a mut [Pixel],
+}
+
+impl Loop for Stretch<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let padded = self.padded.as_flattened();
+        for (pixel, (start, weights)) in self.out.iter_mut().zip(self.columns) {
+            let taps: &cubic::Taps =
+                padded[start * LANES..].first_chunk().expect("the margin holds the outer taps");
+            let mut weighted = *taps;
+            for (tap, weight) in weighted.iter_mut().zip(weights) {
+                *tap *= weight;
+            }
+            *pixel = sum(&weighted);
+        }
+    }
+}
+
+/// The weighted sum of four rows.
+struct Mix<'a> {
+    rows: [&'a [f32]; 4],
+    weights: [f32; 4],
+    out: &'a mut [f32],
+}
+
+impl Loop for Mix<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let ([r0, r1, r2, r3], [w0, w1, w2, w3]) = (self.rows, self.weights);
+        for ((((out, p0), p1), p2), p3) in self.out.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
+            *out = p0 * w0 + p1 * w1 + p2 * w2 + p3 * w3;
+        }
     }
 }
 

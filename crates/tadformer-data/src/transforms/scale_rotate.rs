@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::cubic::{LANES, Pixel, interleave, mix, weights};
+use super::cubic::{LANES, Pixel, Taps, interleave, spread, sum, weights};
+use super::vectors::{Loop, vectorize};
 use crate::Raster;
 
 /// Bits of the fraction of a source coordinate while it is summed up.
@@ -58,11 +59,21 @@ impl Grid {
 /// The index of a pixel that lies outside of the source.
 pub(super) const OUTSIDE: u32 = u32::MAX;
 
+/// Weights by the fraction in 1/32 pixel.
+struct Table {
+    /// Of the four rows.
+    rows: [[f32; 4]; STEPS],
+    /// Of the four pixels of a row.
+    columns: [Taps; STEPS],
+}
+
+/// Fractions that are told apart.
+const STEPS: usize = 1 << CUBIC_BITS;
+
 /// A warp by cubic convolution, row by row.
 pub(super) struct CubicWarp<'a> {
     grid: &'a Grid,
-    /// Weights by the fraction in 1/32 pixel.
-    table: Vec<[f32; 4]>,
+    weights: Table,
     /// The source in a margin of zeros.
     padded: Vec<Pixel>,
 }
@@ -70,10 +81,10 @@ pub(super) struct CubicWarp<'a> {
 impl<'a> CubicWarp<'a> {
     /// A warp without a source yet.
     pub(super) fn new(grid: &'a Grid) -> Self {
-        let one = 1 << CUBIC_BITS;
-        let table = (0..one).map(|t| weights(t as f32 / one as f32)).collect();
+        let rows: [[f32; 4]; STEPS] = std::array::from_fn(|t| weights(t as f32 / STEPS as f32));
+        let weights = Table { rows, columns: rows.map(spread) };
         let size = (grid.width + 2 * MARGIN) * (grid.height + 2 * MARGIN);
-        Self { grid, table, padded: vec![[0.0; LANES]; size] }
+        Self { grid, weights, padded: vec![[0.0; LANES]; size] }
     }
 
     /// Takes the given channels of `source` as what is warped from now on.
@@ -88,11 +99,37 @@ impl<'a> CubicWarp<'a> {
     /// Row `y` of the warped picture.
     pub(super) fn row(&self, y: usize, out: &mut [Pixel]) {
         let half = 1 << (SUM_BITS - CUBIC_BITS - 1);
-        let mask = (1 << CUBIC_BITS) - 1;
-        let (width, height) = (self.grid.width as i32, self.grid.height as i32);
-        let stride = self.grid.width + 2 * MARGIN;
-        let [row_x, row_y] = self.grid.row(y).map(|part| part + half);
-        for (pixel, [column_x, column_y]) in out.iter_mut().zip(&self.grid.columns) {
+        vectorize(WarpedRow {
+            size: [self.grid.width as i32, self.grid.height as i32],
+            padded: &self.padded,
+            weights: &self.weights,
+            columns: &self.grid.columns,
+            row: self.grid.row(y).map(|part| part + half),
+            out,
+        });
+    }
+}
+
+/// One row of a warp.
+struct WarpedRow<'a> {
+    /// Width and height of the source.
+    size: [i32; 2],
+    padded: &'a [Pixel],
+    weights: &'a Table,
+    /// What columns and this row add to the source x and y, in 1/1024 pixel.
+    columns: &'a [[i32; 2]],
+    row: [i32; 2],
+    out: &'a mut [Pixel],
+}
+
+impl Loop for WarpedRow<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let mask = STEPS as i32 - 1;
+        let ([width, height], [row_x, row_y]) = (self.size, self.row);
+        let stride = (width as usize + 2 * MARGIN) * LANES;
+        let padded = self.padded.as_flattened();
+        for (pixel, [column_x, column_y]) in self.out.iter_mut().zip(self.columns) {
             let x = (column_x + row_x) >> (SUM_BITS - CUBIC_BITS);
             let y = (column_y + row_y) >> (SUM_BITS - CUBIC_BITS);
             let (left, top) = (x >> CUBIC_BITS, y >> CUBIC_BITS);
@@ -101,18 +138,19 @@ impl<'a> CubicWarp<'a> {
                 *pixel = [0.0; LANES];
                 continue;
             }
-            let (wx, wy) = (&self.table[(x & mask) as usize], &self.table[(y & mask) as usize]);
-            let first = (top + MARGIN as i32 - 1) as usize * stride + (left + MARGIN as i32 - 1) as usize;
-            let window = &self.padded[first..];
-            let mut sum = [0.0; LANES];
-            for (row, weight) in window.chunks(stride).zip(wy) {
-                let taps = row.first_chunk().expect("the margin holds the outer taps");
-                let mixed = mix(taps, wx);
-                for lane in 0..LANES {
-                    sum[lane] += mixed[lane] * weight;
-                }
+            let margin = MARGIN as i32 - 1;
+            let first = (top + margin) as usize * stride + (left + margin) as usize * LANES;
+            let taps = |row: usize| -> &Taps {
+                padded[first + row * stride..].first_chunk().expect("the margin holds the outer taps")
+            };
+            let (r0, r1, r2, r3) = (taps(0), taps(1), taps(2), taps(3));
+            let [w0, w1, w2, w3] = self.weights.rows[(y & mask) as usize];
+            let across = &self.weights.columns[(x & mask) as usize];
+            let mut mixed = [0.0; 4 * LANES];
+            for i in 0..mixed.len() {
+                mixed[i] = (r0[i] * w0 + r1[i] * w1 + r2[i] * w2 + r3[i] * w3) * across[i];
             }
-            *pixel = sum;
+            *pixel = sum(&mixed);
         }
     }
 }

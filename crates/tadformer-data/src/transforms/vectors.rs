@@ -1,0 +1,25 @@
+//! Loops compiled for the vectors that the processor has, with the same bits on all of them.
+
+use tadformer_ops::{SimdLevel, simd_level};
+
+/// A loop over slices: a struct of its arguments, because its `run` must be inlined into the code of each level.
+pub(super) trait Loop {
+    /// The loop, marked `#[inline(always)]`. No fused multiply-add: it would round otherwise than where there is none.
+    fn run(self);
+}
+
+/// Runs a loop as compiled for the level in use. More than eight floats at once bring nothing here.
+pub(super) fn vectorize(work: impl Loop) {
+    match simd_level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: these levels are in use only if the processor has AVX2.
+        SimdLevel::Avx2 | SimdLevel::Avx512 => unsafe { avx2(work) },
+        _ => work.run(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(work: impl Loop) {
+    work.run();
+}
