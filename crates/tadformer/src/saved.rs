@@ -81,8 +81,8 @@ impl SavedModel {
             Form::Adapter => {
                 let file = folder.join(adapter::TENSORS);
                 let tensors = adapter::read_tensors(&file)?;
-                let AdapterConfig { frozen_sha256, .. } = AdapterConfig::read(&folder.join(adapter::CONFIG))?;
-                Ok(Self { file, config, tensors, base: Base::Fingerprint(frozen_sha256), report })
+                let AdapterConfig { frozen_blake3, .. } = AdapterConfig::read(&folder.join(adapter::CONFIG))?;
+                Ok(Self { file, config, tensors, base: Base::Fingerprint(frozen_blake3), report })
             }
             Form::Whole => {
                 let file = folder.join(export::MODEL);

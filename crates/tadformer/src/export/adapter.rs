@@ -28,8 +28,8 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// What `adapter_config.json` says beyond PEFT's own keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AdapterConfig {
-    /// Checksum of the frozen weights under the adapter, name by name.
-    pub(crate) frozen_sha256: String,
+    /// BLAKE3 of the frozen weights under the adapter, name by name.
+    pub(crate) frozen_blake3: String,
     /// The run's configuration.
     pub(crate) config: Config,
 }
@@ -62,6 +62,14 @@ impl AdapterConfig {
         if json["peft_type"] != PEFT_TYPE {
             let found = json["peft_type"].as_str().unwrap_or("none");
             return Err(Error::file(path, format!("its `peft_type` is `{found}`, expected `{PEFT_TYPE}`")));
+        }
+        let own = &json["tadformer"];
+        if own.get("frozen_blake3").is_none() && own.get("frozen_sha256").is_some() {
+            return Err(Error::file(
+                path,
+                "names its frozen weights by `frozen_sha256`, which took longer than loading them; adapters name them by \
+                 `frozen_blake3` now. Export the adapter again from its run: `tadformer-cli export --what adapter`",
+            ));
         }
         let own: Self = serde_json::from_value(json["tadformer"].clone())
             .map_err(|error| Error::file(path, format!("its `tadformer` cannot be understood: {error}")))?;
@@ -105,7 +113,7 @@ pub(crate) fn write(model: &Predictor, config: Config, folder: &Path) -> Result<
         bias: "none".to_owned(),
         target_modules: ["qkv", "proj", "fc1", "fc2"].map(str::to_owned).to_vec(),
         tadformer: AdapterConfig {
-            frozen_sha256: shared_backbone::fingerprint(&frozen),
+            frozen_blake3: shared_backbone::fingerprint(&frozen),
             config: config.clone(),
         },
     };
@@ -162,5 +170,24 @@ mod tests {
             assert_eq!(from_peft(&to_peft(name)).as_deref(), Some(name));
         }
         assert_eq!(from_peft("backbone.task_prompts"), None);
+    }
+
+    #[test]
+    fn an_adapter_of_the_older_checksum_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CONFIG);
+        let own = AdapterConfig { frozen_blake3: "ab".repeat(32), config: Config::default() };
+        let mut json = serde_json::json!({ "peft_type": PEFT_TYPE, "tadformer": own });
+        std::fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(AdapterConfig::read(&path).unwrap(), own);
+        let own = json["tadformer"].as_object_mut().unwrap();
+        let checksum = own.remove("frozen_blake3").unwrap();
+        own.insert("frozen_sha256".to_owned(), checksum);
+        std::fs::write(&path, json.to_string()).unwrap();
+        let message = AdapterConfig::read(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("frozen_sha256") && message.contains("Export the adapter again"),
+            "{message}"
+        );
     }
 }
