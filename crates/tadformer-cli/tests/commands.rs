@@ -111,3 +111,29 @@ fn a_published_data_set_is_learned_scored_and_predicted() {
     let count = program.succeeds(&["params", "--run", "run", "--json"]).out;
     assert!(serde_json::from_str::<Value>(&count).unwrap()["trainable"].is_number());
 }
+
+#[test]
+fn an_own_folder_is_shown_with_every_task_it_describes() {
+    let program = Program::new();
+    program.copy_of_data("pascal_mini");
+    let descriptor = r#"
+        name = "mine"
+        [image]
+        files = ["JPEGImages/{id}.jpg"]
+        [splits]
+        train = { list = "ImageSets/Context/train.txt" }
+        val = { list = "ImageSets/Context/val.txt" }
+        [[tasks]]
+        task = "sal"
+        [[tasks.sources]]
+        file = "sal_distill/{id}.png"
+        encoding = { kind = "binary", threshold = 0.5 }
+    "#;
+    std::fs::write(program.path("pascal_mini/dataset.toml"), descriptor).unwrap();
+    let show = ["data", "show", "--data", "folder", "--root", "pascal_mini", "--samples", "1", "--output"];
+    program.succeeds(&[show.as_slice(), &["shown"]].concat());
+    let [name, _] = program.names("shown").try_into().unwrap();
+    program.succeeds(&[show.as_slice(), &["named", "--tasks", "sal"]].concat());
+    assert_eq!(program.read(&format!("named/{name}")), program.read(&format!("shown/{name}")));
+    program.refuses(&[show.as_slice(), &["other", "--tasks", "semseg"]].concat(), &["semseg"]);
+}

@@ -15,6 +15,7 @@ const PRESETS: [(&str, &str); 4] = [
 /// The configuration that the arguments ask for, and a name for its run; `otherwise` is the preset where they name
 /// neither a file nor a data set with a preset of its own.
 pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, String)> {
+    let mut tasks = None;
     let (text, name) = match (&args.config, args.data.as_deref()) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path)
@@ -24,6 +25,7 @@ pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, Str
         (None, Some("synthetic")) => preset("quickstart")?,
         (None, Some(data)) if args.root.is_some() && !PRESETS.iter().any(|(name, _)| *name == data) => {
             // A folder with a descriptor of its own, under the name that it gives itself or as `folder`.
+            tasks = descriptor_tasks(args, data)?;
             (preset("pascal-context")?.0, data.to_owned())
         }
         (None, Some(data)) => preset(data)?,
@@ -33,13 +35,27 @@ pub(crate) fn resolve(args: &ConfigArgs, otherwise: &str) -> Result<(Config, Str
         Some(path) => path.display().to_string(),
         None => format!("preset `{name}`"),
     };
-    Ok((change(args, &text, &origin)?, name))
+    Ok((changed(args, &text, &origin, tasks)?, name))
+}
+
+/// All tasks that the descriptor in the folder `--root` labels; nothing where `--tasks` says which.
+fn descriptor_tasks(args: &ConfigArgs, data: &str) -> Result<Option<Override>> {
+    let Some(root) = args.root.as_ref().filter(|_| args.tasks.is_empty()) else { return Ok(None) };
+    let descriptor = tadformer_data::dataset::descriptor(data, root)?;
+    let tasks: Vec<String> = descriptor.tasks.iter().map(|task| task.task.clone()).collect();
+    Ok(Some(Override::list("data.tasks", &tasks)))
 }
 
 /// The configuration of the text `text`, which came from `origin`, with what the arguments change.
 pub(crate) fn change(args: &ConfigArgs, text: &str, origin: &str) -> Result<Config> {
+    changed(args, text, origin, None)
+}
+
+/// The same, after `first`; what the arguments say goes before it.
+fn changed(args: &ConfigArgs, text: &str, origin: &str, first: Option<Override>) -> Result<Config> {
     let base = Config::parse(text, origin, &[])?;
-    let mut changes = overrides(args, &base);
+    let mut changes: Vec<Override> = first.into_iter().collect();
+    changes.extend(overrides(args, &base));
     changes.extend(args.set.iter().cloned());
     Ok(Config::parse(text, origin, &changes)?)
 }

@@ -53,15 +53,11 @@ impl Photo {
 
     /// Planes `(3, height, width)` of `value(byte)`.
     pub(crate) fn map_channels(&self, value: impl Fn(u8) -> f32) -> Raster {
-        let size = self.width * self.height;
         let table: [f32; 256] = std::array::from_fn(|byte| value(byte as u8));
-        let mut data = vec![0.0; 3 * size];
-        let (red, rest) = data.split_at_mut(size);
-        let (green, blue) = rest.split_at_mut(size);
-        for (i, &[r, g, b]) in self.rgb.as_chunks().0.iter().enumerate() {
-            red[i] = table[usize::from(r)];
-            green[i] = table[usize::from(g)];
-            blue[i] = table[usize::from(b)];
+        let pixels = self.rgb.as_chunks::<3>().0;
+        let mut data = Vec::with_capacity(self.rgb.len());
+        for c in 0..3 {
+            data.extend(pixels.iter().map(|pixel| table[usize::from(pixel[c])]));
         }
         Raster { channels: 3, height: self.height, width: self.width, data }
     }

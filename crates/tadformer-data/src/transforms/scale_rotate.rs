@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::cubic::{LANES, Pixel, Taps, interleave, spread, sum, weights};
-use super::vectors::{Loop, vectorize};
+use super::vectors::{Loop, prefetch, vectorize};
 use crate::Raster;
 
 /// Bits of the fraction of a source coordinate while it is summed up.
@@ -143,6 +143,9 @@ impl Loop for WarpedRow<'_> {
             let taps = |row: usize| -> &Taps {
                 padded[first + row * stride..].first_chunk().expect("the margin holds the outer taps")
             };
+            // A turned row crosses many rows of the source, which the processor does not foresee: the tap that the next
+            // output row needs anew is asked for a row ahead.
+            prefetch(padded, first + 4 * stride + 2 * LANES);
             let (r0, r1, r2, r3) = (taps(0), taps(1), taps(2), taps(3));
             let [w0, w1, w2, w3] = self.weights.rows[(y & mask) as usize];
             let across = &self.weights.columns[(x & mask) as usize];
