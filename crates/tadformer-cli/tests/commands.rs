@@ -118,6 +118,7 @@ fn an_own_folder_is_shown_with_every_task_it_describes() {
     program.copy_of_data("pascal_mini");
     let descriptor = r#"
         name = "mine"
+        title = "Mine"
         [image]
         files = ["JPEGImages/{id}.jpg"]
         [splits]
