@@ -4,6 +4,7 @@ use crate::Work;
 use crate::setup::Setup;
 use anyhow::Result;
 use candle_core::Tensor;
+use rayon::prelude::*;
 use tadformer::Session;
 use tadformer_data::Raster;
 use tadformer_data::draw::activate;
@@ -24,13 +25,13 @@ impl Predict {
 impl Work for Predict {
     fn step(&mut self) -> Result<()> {
         let logits = no_grad(|| self.session.model.forward(&self.images, &mut Mode::Eval))?;
-        for (task, logits) in &logits {
+        logits.par_iter().try_for_each(|(task, logits)| {
             for i in 0..self.batch {
                 let (channels, height, width) = logits.get(i)?.dims3()?;
                 let data = logits.get(i)?.flatten_all()?.to_vec1()?;
                 std::hint::black_box(activate(*task, &Raster { channels, height, width, data })?);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -6,6 +6,7 @@ use crate::saved::SavedModel;
 use crate::shared_backbone::SharedBackbone;
 use crate::{Config, Error, MultiTaskModel, Override, Result};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tadformer_data::draw::activate;
 use tadformer_data::{Pipeline, Raster, Sample, Task, TaskSpec};
@@ -106,7 +107,7 @@ impl Predictor {
         let size = (picture.height, picture.width);
         let resized =
             |(task, logits): (Task, Tensor)| Ok((task, raster(&interpolate_planes(&logits, size)?.get(0)?)?));
-        self.logits(&image)?.into_iter().map(resized).collect()
+        self.logits(&image)?.into_par_iter().map(resized).collect()
     }
 
     /// Logits `(b, outputs, h, w)` of each task for normalised images `(b, 3, h, w)`, at their own size.
@@ -122,6 +123,6 @@ impl Predictor {
     /// # Errors
     /// A number of channels that a task cannot have.
     pub fn activate(&self, logits: &[(Task, Raster)]) -> Result<Vec<Raster>> {
-        logits.iter().map(|(task, map)| Ok(activate(*task, map)?)).collect()
+        logits.par_iter().map(|(task, map)| Ok(activate(*task, map)?)).collect()
     }
 }

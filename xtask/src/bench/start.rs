@@ -26,15 +26,19 @@ pub(crate) fn measure(
 ) -> Result<Vec<Measured>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let at = |name: &str| folder.path().join(name);
-    let (run, picture, weights) = (at("run"), at("picture.png"), at("weights.pth"));
+    let (run, model, picture, weights) = (at("run"), at("model"), at("picture.png"), at("weights.pth"));
     // The sizes, without the work.
     let sizes = setup.arguments().split_off(1);
 
     let mut prepare = Command::new(&programs.worker);
     prepare.arg("write-run").args(&sizes).arg("--output").arg(&run).arg("--picture").arg(&picture);
     finish("the run to predict with", &mut prepare)?;
+    // Frozen weights of a run without a weight file are drawn again; those of a full model are read.
+    let mut export = Command::new(&programs.program);
+    export.args(["export", "--what", "full", "--run"]).arg(&run).arg("--output").arg(&model);
+    finish("the model to predict with", &mut export)?;
     let mut ours = Command::new(&programs.program);
-    ours.arg("predict").arg("--run").arg(&run).arg("--input").arg(&picture).arg("--output").arg(at("ours"));
+    ours.arg("predict").arg("--run").arg(&model).arg("--input").arg(&picture).arg("--output").arg(at("ours"));
     ours.env("RAYON_NUM_THREADS", setup.threads.to_string());
     let mut rows = vec![("ours", "`tadformer-cli predict`", ours)];
     if with_python {

@@ -5,12 +5,13 @@ use crate::args::Predict;
 use crate::progress::counted;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tadformer::Predictor;
 use tadformer_data::draw::{Compared, compare, draw_map};
 use tadformer_data::format::picture::{self, Orientation};
-use tadformer_data::{Raster, Task};
+use tadformer_data::{Raster, Task, TaskSpec};
 use tadformer_weights::StateDict;
 
 /// Files that a folder is searched for.
@@ -94,13 +95,18 @@ fn predict(predictor: &Predictor, path: &Path, stem: &str, args: &Predict) -> Re
         write_raw(&args.output.join(format!("{stem}.safetensors")), &tensors)?;
     }
     let maps: Vec<Raster> = predictor.activate(&logits)?;
-    let mut compared = Vec::with_capacity(maps.len());
-    for (spec, map) in predictor.tasks().iter().zip(&maps) {
-        draw_map(spec, map, None)?.save_png(args.output.join(format!("{stem}_{}.png", spec.task)))?;
-        compared.push(Compared { spec, prediction: Some(map), label: None });
-    }
-    compare(&picture, &compared)?.save_png(args.output.join(format!("{stem}_panel.png")))?;
-    Ok(())
+    let maps: Vec<(&TaskSpec, &Raster)> = predictor.tasks().iter().zip(&maps).collect();
+    let panel = || -> Result<()> {
+        let compared: Vec<_> =
+            maps.iter().map(|(spec, map)| Compared { spec, prediction: Some(map), label: None }).collect();
+        Ok(compare(&picture, &compared)?.save_png(args.output.join(format!("{stem}_panel.png")))?)
+    };
+    let map = |(spec, map): &(&TaskSpec, &Raster)| -> Result<()> {
+        Ok(draw_map(spec, map, None)?.save_png(args.output.join(format!("{stem}_{}.png", spec.task)))?)
+    };
+    // The panel is as large as all maps together.
+    let (panel, maps) = rayon::join(panel, || maps.par_iter().try_for_each(map));
+    panel.and(maps)
 }
 
 /// The normalised images of a safetensors file.
