@@ -2,6 +2,7 @@
 
 use crate::Windows;
 use crate::host::read;
+use crate::rows::zeros;
 use crate::simd::{Kernel, LANES, mul_add, vectorize};
 use crate::tape::{Output, record_one};
 use crate::windows::Place;
@@ -35,7 +36,7 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
     record_one(OP, &[&xs], Output::new(ys, (n * count, c)), move |grad| {
         let grad = grad.contiguous()?;
         let g = read(OP, &grad)?;
-        let mut dx = vec![0f32; shape.elem_count()];
+        let mut dx = zeros(shape.elem_count());
         per_sample(&mut dx, n, |sample, dx| {
             for (i, places) in grid.windows.iter().enumerate() {
                 let g = &g[(sample * count + i) * c..][..c];
@@ -68,7 +69,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
     }
     let grid = Grid::new(windows, c);
     let (xs, filters) = (xs.contiguous()?, filters.contiguous()?);
-    let mut ys = vec![0f32; xs.elem_count()];
+    let mut ys = zeros(xs.elem_count());
     {
         let (x, f) = (read(OP, &xs)?, read(OP, &filters)?);
         per_sample(&mut ys, n, |sample, ys| {
@@ -84,7 +85,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
     record_one(OP, &[&xs, &filters], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
         let (x, f, g) = (read(OP, &kept_xs)?, read(OP, &kept_filters)?, read(OP, &grad)?);
-        let mut dx = vec![0f32; x.len()];
+        let mut dx = zeros(x.len());
         per_sample(&mut dx, n, |sample, dx| {
             let mut taps = vec![0f32; c * k * k];
             for (i, places) in grid.windows.iter().enumerate() {
@@ -95,7 +96,7 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
                 vectorize(Convolve(&grid, places, &taps[..], k, g, &mut *dx));
             }
         });
-        let mut df = vec![0f32; f.len()];
+        let mut df = zeros(f.len());
         per_sample(&mut df, n, |sample, df| {
             let mut taps = vec![0f32; c * k * k];
             for (places, df) in grid.windows.iter().zip(df.chunks_exact_mut(c * k * k)) {

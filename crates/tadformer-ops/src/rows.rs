@@ -77,7 +77,7 @@ pub(crate) fn make_and_sum(
     width: usize,
     kernel: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut values = vec![0f32; len];
+    let mut values = zeros(len);
     let rows = (len / row.max(1)).div_ceil(PARTS).max(SUMMED);
     let part = |(i, block): (usize, &mut [f32])| {
         let mut sum = vec![0f32; width];
@@ -91,6 +91,11 @@ pub(crate) fn make_and_sum(
         values.par_chunks_mut(size).enumerate().map(part).collect()
     };
     (values, add_up(parts, width))
+}
+
+/// `len` zeros, written by all threads: the pages of new memory are set up side by side.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    make(len, 1, |_, _| {})
 }
 
 /// Calls `kernel(first_row, rows_of_dst)` for consecutive blocks of rows of `dst`.

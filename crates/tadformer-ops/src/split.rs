@@ -1,8 +1,10 @@
 //! Equal parts of a tensor, with one gradient for all of them.
 
 use crate::host::read;
+use crate::rows::zeros;
 use crate::tape::{Output, record_all, recording};
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// Cuts `xs` into `parts` equal tensors along its first dimension.
 ///
@@ -30,16 +32,17 @@ pub fn split(xs: &Tensor, parts: usize) -> Result<Vec<Tensor>> {
     let outputs = {
         let x = read(OP, &xs)?;
         let part = |i: usize| Output::new(x[i * size..(i + 1) * size].to_vec(), shape.clone());
-        (0..parts).map(part).collect()
+        (0..parts).into_par_iter().map(part).collect()
     };
     let whole = xs.shape().clone();
     record_all(OP, &[&xs], outputs, move |grads| {
-        let mut dx = vec![0f32; whole.elem_count()];
-        for (part, grad) in dx.chunks_exact_mut(size.max(1)).zip(grads) {
+        let mut dx = zeros(whole.elem_count());
+        dx.par_chunks_exact_mut(size.max(1)).zip(grads).try_for_each(|(part, grad)| -> Result<()> {
             if let Some(grad) = grad {
                 part.copy_from_slice(&read(OP, &grad.contiguous()?)?);
             }
-        }
+            Ok(())
+        })?;
         Ok(vec![Some(Tensor::from_vec(dx, whole, &candle_core::Device::Cpu)?)])
     })
 }

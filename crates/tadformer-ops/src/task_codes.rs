@@ -5,7 +5,7 @@ use crate::gemm::Matrix;
 use crate::host::read;
 use crate::low_rank_up::inner;
 use crate::packed::{Packed, Start, add_transposed, block_rows};
-use crate::rows::{AddTo, SharedRows, add_up};
+use crate::rows::{AddTo, SharedRows, add_up, zeros};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
@@ -85,7 +85,7 @@ impl Problem {
         let Self { rows, tasks, hidden, rank, next_rank, .. } = *self;
         let (up, down) = self.matrices(up, down);
         let (up, down) = (Packed::new(self.scale, up.t()), Packed::new(1.0, down.t()));
-        let mut next = vec![0f32; tasks * rows * next_rank];
+        let mut next = zeros(tasks * rows * next_rank);
         let tile = block_rows(rows, hidden);
         let shared = SharedRows::new(&mut next, next_rank);
         frozen.par_chunks(tile * hidden).enumerate().for_each_init(
@@ -116,8 +116,8 @@ impl Problem {
         let (up, down) = self.matrices(up, down);
         let (through_up, through_down) = (Packed::new(scale, up), Packed::new(1.0, down));
         let up = Packed::new(scale, up.t());
-        let mut dfrozen = vec![0f32; frozen.len()];
-        let mut dcodes = vec![0f32; codes.len()];
+        let mut dfrozen = zeros(frozen.len());
+        let mut dcodes = zeros(codes.len());
         let tile = block_rows(rows, width);
         let part = rows.div_ceil(PARTS).next_multiple_of(tile);
         let shared = SharedRows::new(&mut dcodes, rank);

@@ -7,6 +7,7 @@ mod cpu;
 mod tests;
 
 use crate::host::read;
+use crate::rows::zeros;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 use cpu::Geometry;
@@ -96,7 +97,7 @@ fn resized_sum(
     };
     let geometries: Vec<Geometry> = grids.iter().map(|&grid| Geometry::new(grid, size, inner)).collect();
     let levels = levels.iter().map(|level| level.contiguous()).collect::<Result<Vec<_>>>()?;
-    let mut ys = vec![0f32; count];
+    let mut ys = zeros(count);
     {
         let slices = levels.iter().map(|level| read(OP, level)).collect::<Result<Vec<_>>>()?;
         let pairs: Vec<_> = geometries.iter().zip(&slices).map(|(g, slice)| (g, &**slice)).collect();
@@ -116,7 +117,7 @@ fn resized_sum(
                 None => Ok(None),
                 Some(_) if *grid == size => Ok(Some(grad.clone())),
                 Some(shape) => {
-                    let mut dx = vec![0f32; shape.elem_count()];
+                    let mut dx = zeros(shape.elem_count());
                     cpu::backward(geometry, &g, &mut dx);
                     Ok(Some(Tensor::from_vec(dx, shape, grad.device())?))
                 }

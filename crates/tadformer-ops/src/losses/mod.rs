@@ -26,6 +26,7 @@ pub use cross_entropy::cross_entropy;
 pub use masked_l1::masked_l1;
 pub use normals_l1::normals_l1;
 
+use crate::rows::zeros;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -67,7 +68,7 @@ fn loss_value(
 
 /// Room for the gradient of `logits`, if there is a use for it.
 fn gradient_for(logits: &Tensor) -> Vec<f32> {
-    if logits.track_op() { vec![0f32; logits.elem_count()] } else { Vec::new() }
+    if logits.track_op() { zeros(logits.elem_count()) } else { Vec::new() }
 }
 
 fn require_same_shape(op: &'static str, prediction: &Tensor, labels: &Tensor) -> Result<()> {

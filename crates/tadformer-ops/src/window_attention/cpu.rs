@@ -3,7 +3,7 @@
 use super::head::{Scratch, write_column};
 use super::pattern::{Pattern, Window};
 use crate::Windows;
-use crate::rows::SharedRows;
+use crate::rows::{SharedRows, zeros};
 use crate::simd::{Kernel, vectorize};
 use rayon::prelude::*;
 
@@ -60,8 +60,8 @@ impl Problem {
 
     pub(super) fn forward(&self, qkv: &[f32], prompts: &[f32]) -> Outputs {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
-        let mut context = vec![0f32; self.batch * self.tokens * c];
-        let mut scores = vec![0f32; self.batch * self.tokens * t * heads];
+        let mut context = zeros(self.batch * self.tokens * c);
+        let mut scores = zeros(self.batch * self.tokens * t * heads);
         let context_rows = SharedRows::new(&mut context, c);
         let score_rows = SharedRows::new(&mut scores, t * heads);
         let inputs = Inputs { qkv, prompts };
@@ -91,7 +91,7 @@ impl Problem {
         grads: Gradients<'_>,
     ) -> InputGradients {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
-        let mut dqkv = vec![0f32; qkv.len()];
+        let mut dqkv = zeros(qkv.len());
         let dqkv_rows = SharedRows::new(&mut dqkv, 3 * c);
         let inputs = Inputs { qkv, prompts };
         let per_window: Vec<(Vec<f32>, Vec<f32>)> = self
