@@ -6,7 +6,7 @@ use crate::task_streams::{TaskOutput, TaskStreams};
 use crate::{SwinConfig, Tuning};
 use candle_core::{Result, Tensor};
 use tadformer_ops::{Attended, LayerNorm, Mode, Params, Windows, drop_path_factors, residual};
-use tadformer_peft::Trace;
+use tadformer_peft::{Conditioned, Trace};
 
 /// Where a block stands in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,14 +172,16 @@ impl SwinBlock {
             return Ok(None);
         };
         let (_, h, w, _) = shortcut.dims4()?;
-        let conditioned = tasks.condition(scores, &proj.dropped)?;
-        let attention = proj_site.forward_tasks(&conditioned.us, &proj.frozen, windows)?;
-        let middle = self.add(shortcut, &attention, mode)?;
+        // The streams of all tasks are the largest tensors of a prediction: each goes when it has been used.
+        let [fc1, fc2] = [fc1, fc2].map(|trace| trace.frozen);
+        let Conditioned { us, skip } = tasks.condition(scores, &proj.dropped)?;
+        let middle = self.add(shortcut, &proj_site.forward_tasks(&us, &proj.frozen, windows)?, mode)?;
+        drop((us, proj));
         let whole = Windows::whole(h, w)?;
         let codes = fc1_site.codes(&self.norm2.forward(&middle)?, &whole)?;
-        let codes = fc1_site.codes_through_gelu(&codes, &fc1.frozen, fc2_site, &whole)?;
-        let perceptron = fc2_site.from_codes(&codes, &fc2.frozen)?;
-        let xs = self.add(&middle, &perceptron, mode)?;
-        Ok(Some(TaskOutput { xs, skip: conditioned.skip }))
+        let activated = fc1_site.codes_through_gelu(&codes, &fc1, fc2_site, &whole)?;
+        drop((codes, fc1));
+        let xs = self.add(&middle, &fc2_site.from_codes(&activated, &fc2)?, mode)?;
+        Ok(Some(TaskOutput { xs, skip }))
     }
 }

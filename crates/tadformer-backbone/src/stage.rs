@@ -61,7 +61,7 @@ impl SwinStage {
         for block in &self.blocks {
             stream = block.forward(&stream.xs, stream.prompts.as_ref(), mode)?;
         }
-        let tasks = match (&stream.tasks, &self.skip) {
+        let tasks = match (stream.tasks, &self.skip) {
             (Some(tasks), Some(skip)) => Some(self.merge(&with_skip(tasks, skip)?)?),
             _ => None,
         };
@@ -80,10 +80,10 @@ impl SwinStage {
     }
 }
 
-fn with_skip(tasks: &TaskOutput, (skip, gate): &(Skip, Tensor)) -> Result<Tensor> {
+fn with_skip(tasks: TaskOutput, (skip, gate): &(Skip, Tensor)) -> Result<Tensor> {
     match skip {
         Skip::Gated => gated_mix(&tasks.skip, &tasks.xs, gate),
         Skip::Average => (&tasks.skip + &tasks.xs)? * 0.5,
-        Skip::None => Ok(tasks.xs.clone()),
+        Skip::None => Ok(tasks.xs),
     }
 }

@@ -8,7 +8,8 @@ pub(crate) fn prepare() {
 }
 
 /// Tells glibc to keep freed memory: a training step frees and takes the same large buffers again and again, and giving
-/// them back to the system in between costs a page fault for every 4 KiB. `TADFORMER_MALLOC=system` leaves its defaults.
+/// them back to the system in between costs a page fault for every 4 KiB. One arena, so that memory freed by one thread is
+/// there for all. `TADFORMER_MALLOC=system` leaves its defaults.
 fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if std::env::var_os("TADFORMER_MALLOC").is_none_or(|choice| choice != "system") {
@@ -17,6 +18,7 @@ fn keep_memory() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }
