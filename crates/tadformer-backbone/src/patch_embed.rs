@@ -1,7 +1,7 @@
 //! From pixels to tokens.
 
 use candle_core::{Result, Tensor, bail};
-use tadformer_ops::{Init, LayerNorm, Params, linear};
+use tadformer_ops::{Init, LayerNorm, Params, image_patches, linear};
 
 /// Cuts an image into patches and embeds each: a convolution whose stride is its side, then a LayerNorm.
 ///
@@ -32,7 +32,7 @@ impl PatchEmbed {
     /// # Errors
     /// A side that is not a multiple of the patch's.
     pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
-        let (b, channels, height, width) = image.dims4()?;
+        let (_, channels, height, width) = image.dims4()?;
         let side = self.weight.dims()[2];
         if channels != 3 || height % side != 0 || width % side != 0 {
             bail!(
@@ -40,11 +40,7 @@ impl PatchEmbed {
                 image.dims()
             );
         }
-        let (h, w) = (height / side, width / side);
-        let patches = image
-            .reshape(&[b, 3, h, side, w, side][..])? // (b, channel, row, y, col, x)
-            .permute([0, 2, 4, 1, 3, 5])? // (b, row, col, channel, y, x)
-            .reshape((b, h, w, 3 * side * side))?;
+        let patches = image_patches(image, side)?;
         self.norm.forward(&linear(&patches, &self.weight.flatten_from(1)?, Some(&self.bias))?)
     }
 }

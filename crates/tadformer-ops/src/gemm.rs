@@ -1,5 +1,6 @@
 //! Matrix products on slices: by packed panels where many rows share a matrix, by the `gemm` crate elsewhere.
 
+use crate::few_rows::{self, FEW};
 use crate::packed::{Packed, Start};
 use crate::rows::{add_up, copy_into, fresh, written};
 use gemm::{Parallelism, gemm};
@@ -93,7 +94,6 @@ pub(crate) enum Factor<'a> {
 impl<'a> Factor<'a> {
     /// `alpha · b`, to be multiplied with `rows` rows in all.
     pub(crate) fn new(rows: usize, alpha: f32, b: Matrix<'a>) -> Self {
-        const FEW: usize = 32;
         if rows < FEW { Self::Plain(alpha, b) } else { Self::Packed(Packed::new(alpha, b)) }
     }
 
@@ -161,7 +161,7 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// The gemm crate's way to [`Factor::write`].
+/// [`Factor::write`] without packing: of a few rows here, otherwise by the gemm crate.
 fn write_plain<'d>(
     (alpha, b): (f32, Matrix<'_>),
     x: Matrix<'_>,
@@ -178,9 +178,10 @@ fn write_plain<'d>(
         b.rows,
         b.cols
     );
+    let few = few_rows::suit(x, b);
     let accumulate = match start {
         // A product without an inner dimension writes nothing.
-        Start::Zero if x.cols == 0 => {
+        Start::Zero if few || x.cols == 0 => {
             space.fill(MaybeUninit::new(0.0));
             true
         }
@@ -196,6 +197,12 @@ fn write_plain<'d>(
             true
         }
     };
+    if few {
+        // SAFETY: every start has just written all of it.
+        let dst = unsafe { written(space) };
+        few_rows::add(alpha, x, b, dst, !matches!(parallelism, Parallelism::None));
+        return dst;
+    }
     // SAFETY: there is room for the product, and numbers where it accumulates; after it all numbers are there.
     unsafe {
         multiply(space.as_mut_ptr().cast(), accumulate, alpha, x, b, parallelism);

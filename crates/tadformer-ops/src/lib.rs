@@ -19,6 +19,7 @@
 //! | [`task_condition`] | scores, context | `(tasks · b, h, w, c)` | inputs |
 //! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | inputs |
 //! | [`filter_norm`] | `(n, c · taps)` | the same | input |
+//! | [`image_patches`] | `(b, c, H, W)` | `(b, H/p, W/p, c · p²)` | nothing |
 //! | [`merge_patches`] | `(n, h, w, c)` | `(n, h/2, w/2, 4c)` | nothing |
 //! | [`split`] | `(parts · n, …)` | equal parts | nothing |
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
@@ -47,6 +48,7 @@ mod simd;
 mod elementary;
 mod rows;
 mod gemm;
+mod few_rows;
 mod vector;
 mod small_matmul;
 mod linear;
@@ -65,6 +67,7 @@ mod filter_norm;
 mod dynamic_conv;
 mod gate;
 mod split;
+mod image_patches;
 mod merge_patches;
 mod interpolate;
 mod losses;
@@ -78,6 +81,7 @@ pub use dynamic_conv::{dynamic_conv, window_mean};
 pub use filter_norm::filter_norm;
 pub use frozen_linear::FrozenLinear;
 pub use gate::gated_mix;
+pub use image_patches::image_patches;
 pub use init::Init;
 pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens_sum};
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};

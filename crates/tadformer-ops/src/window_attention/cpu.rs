@@ -54,7 +54,7 @@ impl Problem {
     ) -> Self {
         let (h, w) = windows.grid();
         let (windows, mut patterns) = Pattern::of(windows, span);
-        patterns.iter_mut().for_each(|pattern| pattern.fill(table, heads, prompts));
+        patterns.par_iter_mut().for_each(|pattern| pattern.fill(table, heads, prompts));
         Self { batch, channels, prompts, heads, tokens: h * w, windows, patterns }
     }
 
