@@ -146,25 +146,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !peers.is_empty() {
         check_python(&programs)?;
     }
+    let mut missing: Vec<(What, Axis)> = arguments
+        .what
+        .iter()
+        .flat_map(|what| arguments.axes.iter().map(move |axis| (*what, *axis)))
+        .collect();
+    missing.reverse();
     let mut points = Vec::new();
-    for what in &arguments.what {
-        for axis in &arguments.axes {
-            let of_axis = measure(arguments, *what, *axis, &peers, &programs, &machine)?;
-            draw(&arguments.output, *what, *axis, &of_axis)?;
-            points.extend(of_axis);
+    while let Some((what, axis)) = missing.pop() {
+        let of_axis = measure(arguments, what, axis, &peers, &programs, &machine)?;
+        draw(&arguments.output, what, axis, &of_axis)?;
+        points.extend(of_axis);
+        // Long work: what is there is written before the next series, which may not come to its end.
+        if let Some(path) = &arguments.write {
+            let text = table(&points, &missing, &machine) + &shown(&points, path, &arguments.output);
+            document::update(path, &[("scaling", text)])?;
         }
     }
-    let table = table(&points, &machine);
     if arguments.json {
         let all = serde_json::json!({ "machine": machine, "points": points });
         println!("{}", serde_json::to_string_pretty(&all).expect("figures are plain data"));
     } else {
-        println!("{table}");
+        println!("{}", table(&points, &missing, &machine));
     }
-    match &arguments.write {
-        Some(path) => document::update(path, &[("scaling", table)]),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn measure(
@@ -219,16 +224,38 @@ fn draw(folder: &Path, what: What, axis: Axis, points: &[Point]) -> Result<()> {
         lines: lines(axis, points, value),
     };
     let time = chart("seconds", format!("{work}: time a step"), |row| Some(row.summary.median));
-    let name = format!("scaling-{}-{}.svg", what.name(), axis.name());
-    document::write(&folder.join(name), time.svg().as_bytes())?;
+    document::write(&folder.join(chart_name("scaling", what, axis)), time.svg().as_bytes())?;
     if axis == Axis::Batch {
         let memory = chart("GiB", format!("{work}: peak memory"), |row| {
             row.peak.map(|bytes| bytes as f64 / f64::from(1 << 30))
         });
-        let name = format!("memory-{}-batch.svg", what.name());
-        document::write(&folder.join(name), memory.svg().as_bytes())?;
+        document::write(&folder.join(chart_name("memory", what, axis)), memory.svg().as_bytes())?;
     }
     Ok(())
+}
+
+fn chart_name(of: &str, what: What, axis: Axis) -> String {
+    format!("{of}-{}-{}.svg", what.name(), axis.name())
+}
+
+/// The charts of what was measured as pictures of the Markdown file `document`; none if they are not in or below its
+/// folder.
+fn shown(points: &[Point], document: &Path, folder: &Path) -> String {
+    let Some(below) = document.parent().and_then(|parent| folder.strip_prefix(parent).ok()) else {
+        return String::new();
+    };
+    let mut series: Vec<(What, Axis)> = points.iter().map(|point| (point.setup.what, point.axis)).collect();
+    series.dedup();
+    let mut text = String::new();
+    for (what, axis) in series {
+        let memory = (axis == Axis::Batch).then(|| ("memory", "peak memory"));
+        for (of, title) in [("scaling", "time")].into_iter().chain(memory) {
+            let file = below.join(chart_name(of, what, axis));
+            let title = format!("{title} of {} along {}", what.name(), axis.name());
+            text += &format!("\n![{title}]({})", file.display());
+        }
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 /// One line a worker, through the values of `of`.
@@ -244,7 +271,8 @@ fn lines(axis: Axis, points: &[Point], of: fn(&Measured) -> Option<f64>) -> Vec<
         .collect()
 }
 
-fn table(points: &[Point], machine: &Machine) -> String {
+/// The table of what was measured, with a list of what is still `missing`, last one first.
+fn table(points: &[Point], missing: &[(What, Axis)], machine: &Machine) -> String {
     let mut lines = vec![
         "| work | axis | value | worker | s a step | min – max | peak MiB |".to_owned(),
         "| --- | --- | ---: | --- | ---: | ---: | ---: |".to_owned(),
@@ -271,6 +299,10 @@ fn table(points: &[Point], machine: &Machine) -> String {
     lines.extend(growth(points));
     if busy {
         lines.push("- \\* the machine was busy with other work in nearly every step.".to_owned());
+    }
+    if !missing.is_empty() {
+        let names = missing.iter().rev().map(|(what, axis)| format!("{} along {}", what.name(), axis.name()));
+        lines.push(format!("- Not measured: {}.", names.collect::<Vec<_>>().join(", ")));
     }
     lines.push(format!(
         "- Others stay at 448x448, batch 1, rank 64, 4 tasks. Machine: {}.",
@@ -350,12 +382,20 @@ mod tests {
                 rows: vec![row(seconds)],
             })
             .to_vec();
-        let text = table(&points, &Machine::this());
+        let text = table(&points, &[(What::Train, Axis::Rank), (What::Train, Axis::Size)], &Machine::this());
         assert!(
             text.contains("| predict | batch | 2 | ours, f32 | 1.000 | 1.000 – 1.000 | 3072 |"),
             "{text}"
         );
         assert!(text.contains("- predict, ours, f32: 3072.00 + 0.00 MiB of peak memory an image."), "{text}");
+        assert!(text.contains("- Not measured: train along size, train along rank."), "{text}");
+        let pictures = shown(&points, Path::new("docs/performance.md"), Path::new("docs/images"));
+        assert_eq!(
+            pictures,
+            "\n\n![time of predict along batch](images/scaling-predict-batch.svg)\
+             \n![peak memory of predict along batch](images/memory-predict-batch.svg)"
+        );
+        assert_eq!(shown(&points, Path::new("docs/performance.md"), Path::new("elsewhere")), "");
         let folder = tempfile::tempdir().unwrap();
         draw(folder.path(), What::Predict, Axis::Batch, &points).unwrap();
         for name in ["scaling-predict-batch.svg", "memory-predict-batch.svg"] {
