@@ -10,8 +10,10 @@ use crate::vector::{Plain, Vector};
 /// Rows of a register tile where there are 32 registers: AVX-512 and NEON.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const TALL: usize = 8;
-/// Rows of a register tile where there are 16.
-const TILE: usize = 4;
+/// Rows of a register tile where there are 16, or where pairs of [`WIDE`] vectors are widened into twice as many.
+const MIDDLE: usize = 4;
+/// Rows of a register tile where there are 16 and pairs are widened.
+const LOW: usize = 2;
 /// Words of the panels that are worked through together: half of what a core's second-level cache holds, at most.
 const GROUP: usize = 1 << 16;
 
@@ -49,23 +51,23 @@ unsafe fn avx512_bf16(job: &Job) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,fma")]
-unsafe fn avx512<S: Step<std::arch::x86_64::__m512>>(job: &Job) {
+unsafe fn avx512<S: Step<std::arch::x86_64::__m512>, const ROWS: usize>(job: &Job) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { job.run::<std::arch::x86_64::__m512, S, TALL>() }
+    unsafe { job.run::<std::arch::x86_64::__m512, S, ROWS>() }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<S: Step<std::arch::x86_64::__m256>>(job: &Job) {
+unsafe fn avx2<S: Step<std::arch::x86_64::__m256>, const ROWS: usize>(job: &Job) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { job.run::<std::arch::x86_64::__m256, S, TILE>() }
+    unsafe { job.run::<std::arch::x86_64::__m256, S, ROWS>() }
 }
 
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-unsafe fn neon<S: Step<std::arch::aarch64::float32x4_t>>(job: &Job) {
+unsafe fn neon<S: Step<std::arch::aarch64::float32x4_t>, const ROWS: usize>(job: &Job) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { job.run::<std::arch::aarch64::float32x4_t, S, TALL>() }
+    unsafe { job.run::<std::arch::aarch64::float32x4_t, S, ROWS>() }
 }
 
 impl Job {
@@ -78,19 +80,19 @@ impl Job {
                 #[cfg(target_arch = "x86_64")]
                 (SimdLevel::Avx512Bf16, Precision::Bf16) => avx512_bf16(self),
                 #[cfg(target_arch = "x86_64")]
-                (SimdLevel::Avx512 | SimdLevel::Avx512Bf16, Precision::F32) => avx512::<Numbers>(self),
+                (SimdLevel::Avx512 | SimdLevel::Avx512Bf16, Precision::F32) => avx512::<Numbers, TALL>(self),
                 #[cfg(target_arch = "x86_64")]
-                (SimdLevel::Avx512, Precision::Bf16) => avx512::<WidenedPairs>(self),
+                (SimdLevel::Avx512, Precision::Bf16) => avx512::<WidenedPairs, MIDDLE>(self),
                 #[cfg(target_arch = "x86_64")]
-                (SimdLevel::Avx2, Precision::F32) => avx2::<Numbers>(self),
+                (SimdLevel::Avx2, Precision::F32) => avx2::<Numbers, MIDDLE>(self),
                 #[cfg(target_arch = "x86_64")]
-                (SimdLevel::Avx2, Precision::Bf16) => avx2::<WidenedPairs>(self),
+                (SimdLevel::Avx2, Precision::Bf16) => avx2::<WidenedPairs, LOW>(self),
                 #[cfg(target_arch = "aarch64")]
-                (SimdLevel::Neon, Precision::F32) => neon::<Numbers>(self),
+                (SimdLevel::Neon, Precision::F32) => neon::<Numbers, TALL>(self),
                 #[cfg(target_arch = "aarch64")]
-                (SimdLevel::Neon, Precision::Bf16) => neon::<WidenedPairs>(self),
-                (_, Precision::F32) => self.run::<Plain, Numbers, TILE>(),
-                (_, Precision::Bf16) => self.run::<Plain, WidenedPairs, TILE>(),
+                (SimdLevel::Neon, Precision::Bf16) => neon::<WidenedPairs, MIDDLE>(self),
+                (_, Precision::F32) => self.run::<Plain, Numbers, MIDDLE>(),
+                (_, Precision::Bf16) => self.run::<Plain, WidenedPairs, LOW>(),
             }
         }
     }
