@@ -7,8 +7,16 @@ use golden::{assert_near, config, open, scalar, specs};
 use std::collections::BTreeSet;
 use tadformer::{MultiTaskLoss, MultiTaskModel};
 use tadformer_data::Task;
-use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close};
+use tadformer_ops::testing::{GoldenFile, GoldenStore};
 use tadformer_ops::{Mode, Precision, Rng, Role, autocast};
+
+/// How far logits may be off, of their norm. The small network's weights are random and large, and it enlarges what goes into
+/// it: the same model in PyTorch under `torch.autocast` is off by 0.036, 0.029, 0.101 and 0.046 in its four tasks.
+const LOGITS_OFF: f64 = 0.2;
+/// How far all gradients together may be off, of their norm; PyTorch's are off by 0.28.
+const GRADIENTS_OFF: f64 = 0.4;
+/// How far the loss may be off, of itself.
+const LOSS_OFF: f64 = 5e-3;
 
 struct Step {
     /// Logits in evaluation.
@@ -46,29 +54,39 @@ fn step(file: &GoldenFile, precision: Precision) -> Step {
     Step { logits, total: scalar(&total), gradients }
 }
 
+/// The norm of a difference and the norm of what was expected, squared.
+fn squares(found: &Tensor, expected: &Tensor) -> (f64, f64) {
+    let sum = |x: &Tensor| f64::from(x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap());
+    (sum(&(found - expected).unwrap()), sum(expected))
+}
+
 #[test]
 fn bf16_products_stay_near_the_published_numbers() {
     let file = open("micro_model");
     let found = step(&file, Precision::Bf16);
+    let mut distances = Vec::new();
     for (task, logits) in &found.logits {
-        assert_close(task.name, logits, file.tensor(&format!("eval/out/{task}")), 2e-2);
+        let (off, size) = squares(logits, file.tensor(&format!("eval/out/{task}")));
+        distances.push((task.name, (off / size).sqrt(), LOGITS_OFF));
     }
-    assert_near("the total loss", found.total, scalar(file.tensor("train/loss/total")), 5e-3);
     // Of all gradients together: single ones may be sums of large terms that all but cancel.
     let zero: BTreeSet<String> = serde_json::from_value(file.meta["zero_grad"].clone()).unwrap();
     let (mut off, mut size) = (0f64, 0f64);
-    for (name, grad) in &found.gradients {
-        if zero.contains(name) {
-            continue;
-        }
-        let expected = file.tensor(&format!("grad/{name}"));
-        let sum = |x: Tensor| f64::from(x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap());
-        off += sum((grad - expected).unwrap());
-        size += sum(expected.clone());
+    for (name, grad) in found.gradients.iter().filter(|(name, _)| !zero.contains(name)) {
+        let squares = squares(grad, file.tensor(&format!("grad/{name}")));
+        off += squares.0;
+        size += squares.1;
     }
-    let distance = (off / size).sqrt();
-    println!("bf16: gradients are off by {distance:.2e} of their norm");
-    assert!(size > 0.0 && distance < 3e-2, "gradients are off by {distance:.2e} of their norm");
+    distances.push(("gradients", (off / size).sqrt(), GRADIENTS_OFF));
+    println!("off by, of the norm: {distances:.4?}; loss {}", found.total);
+    assert_near("the total loss", found.total, scalar(file.tensor("train/loss/total")), LOSS_OFF);
+    for (what, distance, allowed) in distances {
+        // Not closer than rounding either.
+        assert!(
+            (1e-4..allowed).contains(&distance),
+            "{what}: off by {distance:.2e} of the norm, allowed {allowed}"
+        );
+    }
 }
 
 #[test]
