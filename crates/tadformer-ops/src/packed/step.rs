@@ -1,6 +1,8 @@
 //! What a register tile does with one word of a row and a vector of words of the matrix.
 
 use crate::vector::Vector;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 
 /// One step of a tile's sums.
 ///
@@ -47,15 +49,14 @@ pub(super) struct DottedPairs;
 
 #[cfg(target_arch = "x86_64")]
 // SAFETY: AVX-512 BF16 is what the caller vouches for.
-unsafe impl Step<std::arch::x86_64::__m512> for DottedPairs {
+unsafe impl Step<__m512> for DottedPairs {
     #[inline(always)]
-    unsafe fn step(
-        x: std::arch::x86_64::__m512,
-        b: std::arch::x86_64::__m512,
-        sum: std::arch::x86_64::__m512,
-    ) -> std::arch::x86_64::__m512 {
+    unsafe fn step(x: __m512, b: __m512, sum: __m512) -> __m512 {
         use std::mem::transmute;
         // SAFETY: the caller's promise; the types have the same 512 bits.
-        unsafe { std::arch::x86_64::_mm512_dpbf16_ps(sum, transmute(x), transmute(b)) }
+        unsafe {
+            let (x, b) = (transmute::<__m512, __m512bh>(x), transmute::<__m512, __m512bh>(b));
+            _mm512_dpbf16_ps(sum, x, b)
+        }
     }
 }
