@@ -22,7 +22,7 @@ use setup::Setup;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tadformer::{Checkpoint, RunDir, Session, TrainState};
+use tadformer::{Checkpoint, RunDir, Session, TrainState, autocast};
 use tadformer_data::draw::Picture;
 use train::Train;
 
@@ -64,9 +64,16 @@ trait Work {
 fn main() -> Result<()> {
     // What the program that users run sets for itself.
     process::prepare();
+    tadformer::simd_limit()?;
     match Arguments::parse().command {
-        Command::Predict(setup) => serve(&mut Predict::new(&setup)?),
-        Command::Train(setup) => serve(&mut Train::new(&setup)?),
+        Command::Predict(setup) => {
+            let mut work = Predict::new(&setup)?;
+            autocast(setup.precision(), || serve(&mut work))
+        }
+        Command::Train(setup) => {
+            let mut work = Train::new(&setup)?;
+            autocast(setup.precision(), || serve(&mut work))
+        }
         Command::Products => serve(&mut Products::new()?),
         Command::WriteRun { setup, output, picture } => write_run(&setup, &output, &picture),
     }
@@ -77,7 +84,7 @@ fn serve(work: &mut dyn Work) -> Result<()> {
     let about = serde_json::json!({
         "engine": "ours",
         "version": concat!("tadformer ", env!("CARGO_PKG_VERSION")),
-        "simd": format!("{:?}", tadformer_ops::simd_level()).to_lowercase(),
+        "simd": tadformer_ops::simd_level().name(),
         "threads": rayon::current_num_threads(),
     });
     writeln!(out, "ready {about}")?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use tadformer::config::{AdaptationConfig, DataConfig, ModelConfig};
-use tadformer::{Config, Override, Session};
+use tadformer::{Config, Override, Precision, Session};
 use tadformer_benches::normal;
 use tadformer_data::{IGNORE, LabelKind, Task, TaskSpec};
 use tadformer_ops::Rng;
@@ -24,20 +24,20 @@ pub(crate) struct Setup {
     /// Tasks of PASCAL-Context
     #[arg(long, value_delimiter = ',', default_value = "semseg,normals,sal,human_parts")]
     tasks: Vec<String>,
-    /// Numbers that weights and products are held in
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
+    /// What operands of the linear layers' products are rounded to
+    #[arg(long, value_enum, default_value_t = PrecisionName::F32)]
+    precision: PrecisionName,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Precision {
+enum PrecisionName {
     F32,
+    Bf16,
 }
 
 impl Setup {
     /// The paper's recipe with these sizes: drop path 0.2, dropout 0.05 on the low-rank updates.
     pub(crate) fn config(&self) -> Result<Config> {
-        let Precision::F32 = self.precision;
         let adaptation = AdaptationConfig { rank: self.rank, ..AdaptationConfig::default() };
         let data = DataConfig {
             name: "pascal-context".to_owned(),
@@ -46,10 +46,18 @@ impl Setup {
             ..DataConfig::default()
         };
         let model = ModelConfig { adaptation, ..ModelConfig::default() };
-        let config = Config { model, data, ..Config::default() };
+        let config = Config { model, data, precision: self.precision(), ..Config::default() };
         // Reading it back checks every value.
         let none: [Override; 0] = [];
         Ok(Config::parse(&config.to_toml()?, "the worker's arguments", &none)?)
+    }
+
+    /// The precision that the work is done in.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+        }
     }
 
     pub(crate) fn session(&self) -> Result<Session> {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use tadformer::Override;
+use tadformer::{Override, Precision};
 
 /// TADFormer: one frozen vision backbone, many dense tasks.
 ///
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   tadformer-cli eval --run runs/quickstart-001
   tadformer-cli eval --run runs/quickstart-001 --json
+  tadformer-cli eval --run runs/quickstart-001 --precision bf16
   tadformer-cli eval --run runs/pascal-context-001 --root /other/place/PASCAL_MT")]
     Eval(Eval),
     /// Predict every task's map for pictures of any size
@@ -134,6 +135,26 @@ pub(crate) struct Finetune {
     pub(crate) quiet: bool,
 }
 
+/// A `Precision` on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PrecisionName {
+    /// Not at all
+    F32,
+    /// To bf16; sums stay f32
+    Bf16,
+}
+
+impl PrecisionName {
+    /// The change of a configuration that it stands for.
+    pub(crate) fn change(self) -> Override {
+        let precision = match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        };
+        Override::new("precision", precision.name())
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
     /// Folder of a run, or of an exported adapter, full or merged model
@@ -145,6 +166,9 @@ pub(crate) struct Eval {
     /// Folder of the data set, if it has moved
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root: Option<PathBuf>,
+    /// What operands of the linear layers' products are rounded to; without it, as the run was trained
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PrecisionName>,
     /// Change one setting of the run's configuration (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<Override>,
@@ -170,6 +194,9 @@ pub(crate) struct Predict {
     /// Also write the logits, one tensor (b, c, h, w) a task, as NAME.safetensors
     #[arg(long)]
     pub(crate) raw: bool,
+    /// What operands of the linear layers' products are rounded to; without it, as the run was trained
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PrecisionName>,
     /// Change one setting of the run's configuration (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<Override>,

@@ -5,13 +5,25 @@ mod process;
 mod progress;
 mod commands;
 
+use anyhow::Result;
 use args::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     process::prepare();
-    let result = match Arguments::parse().command {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    tadformer::simd_limit()?;
+    match command {
         Command::Finetune(arguments) => commands::finetune::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Predict(arguments) => commands::predict::run(&arguments),
@@ -19,12 +31,5 @@ fn main() -> ExitCode {
         Command::Export(arguments) => commands::export::run(&arguments),
         Command::Params(arguments) => commands::params::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

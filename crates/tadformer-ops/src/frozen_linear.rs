@@ -1,5 +1,6 @@
 //! A linear layer whose weight never changes: its backward gives the input's gradient and nothing else.
 
+use crate::autocast::Precision;
 use crate::linear::{check, input_gradient, product};
 use crate::tape::record_one;
 use crate::{Init, Params};
@@ -73,10 +74,11 @@ impl FrozenLinear {
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         check("frozen linear", xs, self.in_dim(), self.out_dim(), None)?;
         let xs = xs.contiguous()?;
-        let ys = product("frozen linear", &xs, &self.weight, self.bias.as_ref())?;
+        let precision = Precision::in_use();
+        let ys = product("frozen linear", precision, &xs, &self.weight, self.bias.as_ref())?;
         let weight = self.weight.clone();
         record_one("frozen linear", &[&xs], ys, move |grad| {
-            Ok(vec![Some(input_gradient("frozen linear", &grad.contiguous()?, &weight)?)])
+            Ok(vec![Some(input_gradient("frozen linear", precision, &grad.contiguous()?, &weight)?)])
         })
     }
 }

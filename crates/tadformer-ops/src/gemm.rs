@@ -1,5 +1,6 @@
 //! Matrix products on slices: by packed panels where many rows share a matrix, by the `gemm` crate elsewhere.
 
+use crate::autocast::Precision;
 use crate::few_rows::{self, FEW};
 use crate::packed::{Packed, Start};
 use crate::rows::{add_up, copy_into, fresh, written};
@@ -51,6 +52,11 @@ impl<'a> Matrix<'a> {
         (self.col_stride == 1 && self.row_stride == self.cols).then(|| &self.data[..self.rows * self.cols])
     }
 
+    /// Whether the numbers of a row lie side by side; those of a column do otherwise.
+    pub(crate) fn lies_by_rows(self) -> bool {
+        self.col_stride == 1
+    }
+
     /// Column `j`, if the numbers of a column lie side by side.
     pub(crate) fn column(self, j: usize) -> Option<&'a [f32]> {
         (self.row_stride == 1).then(|| &self.data[j * self.col_stride..][..self.rows])
@@ -93,8 +99,12 @@ pub(crate) enum Factor<'a> {
 
 impl<'a> Factor<'a> {
     /// `alpha · b`, to be multiplied with `rows` rows in all.
-    pub(crate) fn new(rows: usize, alpha: f32, b: Matrix<'a>) -> Self {
-        if rows < FEW { Self::Plain(alpha, b) } else { Self::Packed(Packed::new(alpha, b)) }
+    pub(crate) fn new(precision: Precision, rows: usize, alpha: f32, b: Matrix<'a>) -> Self {
+        // Rounding must not depend on the number of rows.
+        match precision {
+            Precision::F32 if rows < FEW => Self::Plain(alpha, b),
+            _ => Self::Packed(Packed::new(precision, alpha, b)),
+        }
     }
 
     /// `start + x b` in row-major order, rows shared out among threads. Each number is summed in one order, whatever
@@ -212,7 +222,7 @@ fn write_plain<'d>(
 
 /// `alpha · aᵀ b` for tall matrices: the gradient of a weight. The rows are cut into parts of fixed size that are summed in
 /// their order, because a product that is small outside and long inside keeps one thread busy only.
-pub(crate) fn matmul_tall(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn matmul_tall(precision: Precision, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let (rows, size) = (a.rows, a.cols * b.cols);
     let part = rows.div_ceil(16).max(1024);
     let product = |first: usize, parallelism: Parallelism| {
@@ -220,8 +230,10 @@ pub(crate) fn matmul_tall(alpha: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> 
         let (a, b) = (a.some_rows(first, count).t(), b.some_rows(first, count));
         // SAFETY: all numbers are written.
         unsafe {
-            fresh(size, |space| {
-                write_plain((alpha, b), a, Start::Zero, space, parallelism);
+            fresh(size, |space| match (precision, parallelism) {
+                (Precision::F32, _) => drop(write_plain((alpha, b), a, Start::Zero, space, parallelism)),
+                (_, Parallelism::None) => drop(Packed::new(precision, alpha, b).write(a, Start::Zero, space)),
+                _ => Packed::new(precision, alpha, b).fill(a, Start::Zero, space),
             })
         }
     };
@@ -289,7 +301,7 @@ mod tests {
             let bt: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             let x = Matrix::new(&a, m, k);
             for b in [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).t()] {
-                let factor = Factor::new(m, 0.5, b);
+                let factor = Factor::new(Precision::F32, m, 0.5, b);
                 let (fresh, biased) =
                     (factor.product(x, Start::Zero), factor.product(x, Start::Row(&start[..n])));
                 let based = factor.product(x, Start::Rows(&start));
@@ -309,20 +321,26 @@ mod tests {
 
     #[test]
     fn tall_products_match_the_loop_whatever_the_number_of_threads() {
-        let (rows, p, q) = (2500, 3, 5);
-        let (a, b) = (numbers(rows * p, 4), numbers(rows * q, 5));
-        let product = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| matmul_tall(2.0, Matrix::new(&a, rows, p), Matrix::new(&b, rows, q)))
-        };
-        let one = product(1);
-        for (at, found) in one.iter().enumerate() {
-            let sum: f64 =
-                (0..rows).map(|r| f64::from(a[r * p + at / q]) * f64::from(b[r * q + at % q])).sum();
-            assert!((f64::from(*found) - 2.0 * sum).abs() < 1e-3, "{found} at {at}");
-        }
-        for threads in [2, 3, 5] {
-            assert_eq!(one, product(threads), "{threads} threads");
+        // In one part, by all threads, and in several, one thread each.
+        for (precision, rows, allowed) in
+            [(Precision::F32, 2500, 1e-3), (Precision::Bf16, 2500, 2.0), (Precision::Bf16, 301, 0.7)]
+        {
+            let (p, q) = (3, 5);
+            let (a, b) = (numbers(rows * p, 4), numbers(rows * q, 5));
+            let product = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let (a, b) = (Matrix::new(&a, rows, p), Matrix::new(&b, rows, q));
+                pool.install(|| matmul_tall(precision, 2.0, a, b))
+            };
+            let one = product(1);
+            for (at, found) in one.iter().enumerate() {
+                let sum: f64 =
+                    (0..rows).map(|r| f64::from(a[r * p + at / q]) * f64::from(b[r * q + at % q])).sum();
+                assert!((f64::from(*found) - 2.0 * sum).abs() < allowed, "{precision}: {found} at {at}");
+            }
+            for threads in [2, 3, 5] {
+                assert_eq!(one, product(threads), "{threads} threads");
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Differentiable tensor operations that candle lacks, gets silently wrong, or does slowly.
 //!
 //! Everything here works on `f32` tensors in main memory, has a backward of its own, and gives the same bits for any number
-//! of threads. The widest vectors of the processor are chosen at run time ([`simd_level`]).
+//! of threads. The widest vectors of the processor are chosen at run time ([`simd_level`]). Under [`autocast`] the products
+//! of linear layers round their operands to `bf16`.
 //!
 //! | operation | from | to | kept for the backward |
 //! | --- | --- | --- | --- |
@@ -40,16 +41,17 @@
 
 mod rng;
 mod init;
-mod packed;
 mod params;
 mod tape;
 mod host;
 mod simd;
+mod autocast;
 mod elementary;
 mod rows;
+mod vector;
+mod packed;
 mod gemm;
 mod few_rows;
-mod vector;
 mod small_matmul;
 mod linear;
 mod frozen_linear;
@@ -75,6 +77,7 @@ mod losses;
 pub mod testing;
 
 pub use activation::{gelu, relu};
+pub use autocast::{Precision, autocast};
 pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
 pub use drop::{DropoutMask, drop_path_factors, dropout, residual};
 pub use dynamic_conv::{dynamic_conv, window_mean};
@@ -92,7 +95,7 @@ pub use low_rank_up::low_rank_up;
 pub use merge_patches::merge_patches;
 pub use params::{Entry, ParamStore, Params, Role, Source};
 pub use rng::{Mode, Rng};
-pub use simd::{SimdLevel, simd_level};
+pub use simd::{SimdLevel, simd_level, simd_limit};
 pub use split::split;
 pub use tape::no_grad;
 pub use task_codes::task_codes;

@@ -1,5 +1,6 @@
 //! `y = x Wᵀ + b`, all three trainable.
 
+use crate::autocast::Precision;
 use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
 use crate::packed::Start;
@@ -58,7 +59,8 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     let (out_dim, in_dim) = weight.dims2()?;
     check("linear", xs, in_dim, out_dim, bias)?;
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
-    let ys = product("linear", &xs, &weight, bias)?;
+    let precision = Precision::in_use();
+    let ys = product("linear", precision, &xs, &weight, bias)?;
     let mut inputs = vec![&xs, &weight];
     inputs.extend(bias);
     let (has_bias, wants_x, wants_weight) = (bias.is_some(), xs.track_op(), weight.track_op());
@@ -67,9 +69,11 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         let grad = grad.contiguous()?;
         let (g, x) = (read("linear", &grad)?, read("linear", &kept_xs)?);
         let rows = g.len() / out_dim;
-        let grad_xs = if wants_x { Some(input_gradient("linear", &grad, &kept_weight)?) } else { None };
+        let grad_xs =
+            wants_x.then(|| input_gradient("linear", precision, &grad, &kept_weight)).transpose()?;
         let grad_weight = if wants_weight {
-            let dw = matmul_tall(1.0, Matrix::new(&g, rows, out_dim), Matrix::new(&x, rows, in_dim));
+            let (g, x) = (Matrix::new(&g, rows, out_dim), Matrix::new(&x, rows, in_dim));
+            let dw = matmul_tall(precision, 1.0, g, x);
             Some(Tensor::from_vec(dw, (out_dim, in_dim), grad.device())?)
         } else {
             None
@@ -105,11 +109,13 @@ pub fn linear_columns(xs: &Tensor, weight: &Tensor, first: usize, bias: Option<&
     check(OP, xs, in_dim, out_dim, bias)?;
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
     let rows = xs.elem_count() / in_dim.max(1);
+    let precision = Precision::in_use();
     let ys = {
         let (x, w) = (read(OP, &xs)?, read(OP, &weight)?);
         let bias = bias.map(|bias| read(OP, bias)).transpose()?;
         let w = Matrix::new(&w, out_dim, columns).some_cols(first, in_dim);
-        Factor::new(rows, 1.0, w.t()).product(Matrix::new(&x, rows, in_dim), Start::bias(bias.as_deref()))
+        Factor::new(precision, rows, 1.0, w.t())
+            .product(Matrix::new(&x, rows, in_dim), Start::bias(bias.as_deref()))
     };
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
@@ -123,11 +129,11 @@ pub fn linear_columns(xs: &Tensor, weight: &Tensor, first: usize, bias: Option<&
         let matrix = Matrix::new(&g, rows, out_dim);
         let grad_xs = || {
             let w = Matrix::new(&w, out_dim, columns).some_cols(first, in_dim);
-            let dx = Factor::new(rows, 1.0, w).product(matrix, Start::Zero);
+            let dx = Factor::new(precision, rows, 1.0, w).product(matrix, Start::Zero);
             Tensor::from_vec(dx, kept_xs.shape(), grad.device())
         };
         let grad_weight = || {
-            let part = matmul_tall(1.0, matrix, Matrix::new(&x, rows, in_dim));
+            let part = matmul_tall(precision, 1.0, matrix, Matrix::new(&x, rows, in_dim));
             let mut dw = vec![0f32; out_dim * columns];
             for (dw, part) in dw.chunks_exact_mut(columns).zip(part.chunks_exact(in_dim)) {
                 dw[first..first + in_dim].copy_from_slice(part);
@@ -167,36 +173,32 @@ pub(crate) fn check(
 /// `x Wᵀ + b` of contiguous tensors.
 pub(crate) fn product(
     op: &'static str,
+    precision: Precision,
     xs: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Output> {
     let (out_dim, in_dim) = weight.dims2()?;
     let bias = bias.map(|bias| read(op, bias)).transpose()?;
-    let ys = affine(&read(op, xs)?, &read(op, weight)?, bias.as_deref(), (out_dim, in_dim));
+    let (x, w) = (read(op, xs)?, read(op, weight)?);
+    let (x, w) = (Matrix::of_rows(&x, in_dim), Matrix::new(&w, out_dim, in_dim));
+    let ys = Factor::new(precision, x.shape().0, 1.0, w.t()).product(x, Start::bias(bias.as_deref()));
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
     Ok(Output::new(ys, shape))
 }
 
-/// `x Wᵀ + b` of rows `x`.
-pub(crate) fn affine(
-    xs: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    (out_dim, in_dim): (usize, usize),
-) -> Vec<f32> {
-    let x = Matrix::of_rows(xs, in_dim);
-    let weight = Matrix::new(weight, out_dim, in_dim);
-    Factor::new(x.shape().0, 1.0, weight.t()).product(x, Start::bias(bias))
-}
-
 /// `g W`: what reaches the input.
-pub(crate) fn input_gradient(op: &'static str, grad: &Tensor, weight: &Tensor) -> Result<Tensor> {
+pub(crate) fn input_gradient(
+    op: &'static str,
+    precision: Precision,
+    grad: &Tensor,
+    weight: &Tensor,
+) -> Result<Tensor> {
     let (out_dim, in_dim) = weight.dims2()?;
     let (g, w) = (read(op, grad)?, read(op, weight)?);
-    let g = Matrix::of_rows(&g, out_dim);
-    let dx = Factor::new(g.shape().0, 1.0, Matrix::new(&w, out_dim, in_dim)).product(g, Start::Zero);
+    let (g, w) = (Matrix::of_rows(&g, out_dim), Matrix::new(&w, out_dim, in_dim));
+    let dx = Factor::new(precision, g.shape().0, 1.0, w).product(g, Start::Zero);
     let mut shape = grad.dims().to_vec();
     *shape.last_mut().expect("a gradient has the rank of its output") = in_dim;
     Tensor::from_vec(dx, shape, grad.device())

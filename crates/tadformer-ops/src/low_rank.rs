@@ -2,6 +2,7 @@
 
 use crate::FrozenLinear;
 use crate::activation::{GeluSlopes, GeluStrip};
+use crate::autocast::Precision;
 use crate::drop::{DropoutMask, MaskStrips, strip_rows};
 use crate::gemm::{Factor, Matrix};
 use crate::host::read;
@@ -54,6 +55,7 @@ pub fn low_rank_linear(
 ) -> Result<Tensor> {
     const OP: &str = "low-rank linear";
     let (rows, in_dim, out_dim, rank) = check(OP, xs, frozen, update)?;
+    let precision = Precision::in_use();
 
     let (xs, down, up) = (xs.contiguous()?, update.down.contiguous()?, update.up.contiguous()?);
     let gelu = activation == InputActivation::Gelu;
@@ -61,8 +63,16 @@ pub fn low_rank_linear(
     *shape.last_mut().expect("the rank was checked") = out_dim;
 
     let bias = frozen.bias().map(|bias| read(OP, bias)).transpose()?;
-    let problem =
-        Problem { rows, in_dim, out_dim, rank, scale: update.scale as f32, gelu, mask: update.mask };
+    let problem = Problem {
+        precision,
+        rows,
+        in_dim,
+        out_dim,
+        rank,
+        scale: update.scale as f32,
+        gelu,
+        mask: update.mask,
+    };
     let (ys, codes) = {
         let (x, a, b, w) = (read(OP, &xs)?, read(OP, &down)?, read(OP, &up)?, read(OP, frozen.weight())?);
         let merging_pays = rows * (in_dim + out_dim) > in_dim * out_dim;
@@ -115,6 +125,7 @@ fn check(
 
 #[derive(Clone, Copy)]
 struct Problem {
+    precision: Precision,
     rows: usize,
     in_dim: usize,
     out_dim: usize,
@@ -131,7 +142,8 @@ impl Problem {
     /// `u (W + scale · B A)ᵀ + b`.
     fn merged(&self, xs: &[f32], (w, a, b): Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
         let (w, a, b) = self.matrices((w, a, b));
-        let merged = Packed::new(1.0, w.t()).plus_product(a.t(), &Packed::new(self.scale, b.t()));
+        let update = Packed::new(Precision::F32, self.scale, b.t());
+        let merged = Packed::new(Precision::F32, 1.0, w.t()).plus_product(a.t(), &update).to(self.precision);
         let tile = tile_rows(self.rows, self.in_dim, self.out_dim);
         // SAFETY: the tiles cover all rows, and a product writes every number.
         unsafe {
@@ -150,9 +162,9 @@ impl Problem {
     /// The output and the codes `A drop(u)`.
     fn forward(&self, xs: &[f32], weights: Weights<'_>, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
         let (w, a, b) = self.matrices(weights);
-        let frozen = Factor::new(self.rows, 1.0, w.t());
-        let down = Factor::new(self.rows, 1.0, a.t());
-        let up = Factor::new(self.rows, self.scale, b.t());
+        let frozen = self.factor(1.0, w.t());
+        let down = self.factor(1.0, a.t());
+        let up = self.factor(self.scale, b.t());
         let tile = tile_rows(self.rows, self.in_dim, self.out_dim);
         let mut codes = Vec::new();
         let work = |buffers: &mut Buffers, (i, (y, codes)): (usize, (&mut [_], &mut [_]))| {
@@ -188,8 +200,8 @@ impl Problem {
     ) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
         let Self { rows, in_dim, out_dim, rank, .. } = *self;
         let (w, a, b) = self.matrices(weights);
-        let through_b = Factor::new(rows, self.scale, b);
-        let through_w = wants_input.then(|| (Factor::new(rows, 1.0, w), Factor::new(rows, 1.0, a)));
+        let through_b = self.factor(self.scale, b);
+        let through_w = wants_input.then(|| (self.factor(1.0, w), self.factor(1.0, a)));
         let tile = tile_rows(rows, in_dim, out_dim);
         let part = rows.div_ceil(PARTS).next_multiple_of(tile);
         let mut sums = Vec::new();
@@ -247,11 +259,11 @@ impl Problem {
         let g = Matrix::of_rows(tile.grads, out_dim);
         dcodes.resize(tile.codes.len(), 0.0);
         let dcodes = through_b.overwrite(g, dcodes);
-        add_transposed(g, Matrix::of_rows(tile.codes, rank), dup);
+        add_transposed(self.precision, g, Matrix::of_rows(tile.codes, rank), dup);
         let dcodes = Matrix::of_rows(dcodes, rank);
         let u = self.activate(tile.x, activated);
         let dropped = self.dropped(u, tile.start, dropped);
-        add_transposed(dcodes, Matrix::of_rows(dropped, in_dim), ddown);
+        add_transposed(self.precision, dcodes, Matrix::of_rows(dropped, in_dim), ddown);
         let Some(((through_w, through_a), dx)) = input else {
             return;
         };
@@ -273,6 +285,11 @@ impl Problem {
     fn matrices<'a>(&self, (w, a, b): Weights<'a>) -> (Matrix<'a>, Matrix<'a>, Matrix<'a>) {
         let Self { in_dim, out_dim, rank, .. } = *self;
         (Matrix::new(w, out_dim, in_dim), Matrix::new(a, rank, in_dim), Matrix::new(b, out_dim, rank))
+    }
+
+    /// `alpha · b`, to be multiplied with the rows.
+    fn factor<'a>(&self, alpha: f32, b: Matrix<'a>) -> Factor<'a> {
+        Factor::new(self.precision, self.rows, alpha, b)
     }
 
     /// The activated input of a tile.

@@ -1,5 +1,6 @@
 //! The second half of a low-rank update, on rows that others share.
 
+use crate::autocast::Precision;
 use crate::drop::sum_repeats;
 use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
@@ -31,10 +32,10 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
     }
     let mut shape = codes.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
-    let scale = scale as f32;
+    let (scale, precision) = (scale as f32, Precision::in_use());
     let ys = {
         let (base, z, b) = (read(OP, &base)?, read(OP, &codes)?, read(OP, &up)?);
-        let up = Packed::new(scale, Matrix::new(&b, out_dim, rank).t());
+        let up = Packed::new(precision, scale, Matrix::new(&b, out_dim, rank).t());
         // SAFETY: the parts cover all rows.
         unsafe {
             fresh(rows * out_dim, |ys| {
@@ -48,8 +49,9 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
         let grad = grad.contiguous()?;
         let (g, z, b) = (read(OP, &grad)?, read(OP, &kept_codes)?, read(OP, &kept_up)?);
         let g = Matrix::new(&g, rows, out_dim);
-        let dcodes = Factor::new(rows, scale, Matrix::new(&b, out_dim, rank)).product(g, Start::Zero);
-        let dup = matmul_tall(scale, g, Matrix::new(&z, rows, rank));
+        let dcodes =
+            Factor::new(precision, rows, scale, Matrix::new(&b, out_dim, rank)).product(g, Start::Zero);
+        let dup = matmul_tall(precision, scale, g, Matrix::new(&z, rows, rank));
         let device = grad.device();
         let dbase =
             if rows == base_rows { grad.reshape(&base_shape)? } else { sum_repeats(&grad, &base_shape)? };

@@ -44,10 +44,12 @@ pub(crate) fn small_matmul<const TRANSPOSED: bool>(
     unsafe {
         match simd_level() {
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512 => avx512::<TRANSPOSED>(size, a, b, c, c_row),
+            SimdLevel::Avx512 | SimdLevel::Avx512Bf16 => avx512::<TRANSPOSED>(size, a, b, c, c_row),
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx2 => avx2::<TRANSPOSED>(size, a, b, c, c_row),
-            _ => product::<Plain, TRANSPOSED>(size, a, b, c, c_row),
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::Neon => neon::<TRANSPOSED>(size, a, b, c, c_row),
+            _ => product::<Plain, 2, TRANSPOSED>(size, a, b, c, c_row),
         }
     }
 }
@@ -58,20 +60,30 @@ type Size = (usize, usize, usize);
 #[target_feature(enable = "avx512f,fma")]
 unsafe fn avx512<const T: bool>(size: Size, a: Rows<'_>, b: Rows<'_>, c: &mut [f32], c_row: usize) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { product::<std::arch::x86_64::__m512, T>(size, a, b, c, c_row) }
+    unsafe { product::<std::arch::x86_64::__m512, 2, T>(size, a, b, c, c_row) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const T: bool>(size: Size, a: Rows<'_>, b: Rows<'_>, c: &mut [f32], c_row: usize) {
     // SAFETY: the caller's promise is passed on.
-    unsafe { product::<std::arch::x86_64::__m256, T>(size, a, b, c, c_row) }
+    unsafe { product::<std::arch::x86_64::__m256, 2, T>(size, a, b, c, c_row) }
 }
 
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon<const T: bool>(size: Size, a: Rows<'_>, b: Rows<'_>, c: &mut [f32], c_row: usize) {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { product::<std::arch::aarch64::float32x4_t, 4, T>(size, a, b, c, c_row) }
+}
+
+/// In tiles of `WIDE` vectors: with [`TILE`] rows, as many sums as keep all multipliers of a core busy, or as there are
+/// registers for.
+///
 /// # Safety
 /// The matrices must reach as far as the sizes say, and the processor must have the instructions of `V`.
 #[inline(always)]
-unsafe fn product<V: Vector, const T: bool>(
+unsafe fn product<V: Vector, const WIDE: usize, const T: bool>(
     (m, k, n): Size,
     a: Rows<'_>,
     b: Rows<'_>,
@@ -85,15 +97,15 @@ unsafe fn product<V: Vector, const T: bool>(
         // SAFETY: the tiles lie within the matrices.
         unsafe {
             let left = a.data.as_ptr().add(i * down);
-            // Eight vectors of sums keep both multipliers of a core busy.
-            while j + 2 * V::LANES <= n {
+            while j + WIDE * V::LANES <= n {
                 let (b_at, c_at) = (b.data.as_ptr().add(j), c.as_mut_ptr().add(i * c_row + j));
-                tile::<V, 2>(k, (left, down, along), (b_at, b.row), (c_at, c_row));
-                j += 2 * V::LANES;
+                tile::<V, WIDE>(k, (left, down, along), (b_at, b.row), (c_at, c_row));
+                j += WIDE * V::LANES;
             }
-            if j < n {
+            while j < n {
                 let (b_at, c_at) = (b.data.as_ptr().add(j), c.as_mut_ptr().add(i * c_row + j));
                 tile::<V, 1>(k, (left, down, along), (b_at, b.row), (c_at, c_row));
+                j += V::LANES;
             }
         }
     }

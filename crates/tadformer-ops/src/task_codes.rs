@@ -1,6 +1,7 @@
 //! The tasks' way through the first half of an MLP, without ever storing what lies inside it.
 
 use crate::activation::{GeluInPlace, GeluSlopes};
+use crate::autocast::Precision;
 use crate::gemm::Matrix;
 use crate::host::read;
 use crate::low_rank_up::inner;
@@ -50,6 +51,7 @@ pub fn task_codes(frozen: &Tensor, codes: &Tensor, up: &Tensor, scale: f64, down
 const OP: &str = "task codes";
 
 struct Problem {
+    precision: Precision,
     /// Tokens of one task.
     rows: usize,
     tasks: usize,
@@ -78,13 +80,14 @@ impl Problem {
                 down.dims()
             );
         }
-        Ok(Self { rows, tasks: all / rows, hidden, rank, next_rank, scale: scale as f32 })
+        let precision = Precision::in_use();
+        Ok(Self { precision, rows, tasks: all / rows, hidden, rank, next_rank, scale: scale as f32 })
     }
 
     fn forward(&self, frozen: &[f32], codes: &[f32], up: &[f32], down: &[f32]) -> Vec<f32> {
         let Self { rows, tasks, hidden, rank, next_rank, .. } = *self;
         let (up, down) = self.matrices(up, down);
-        let (up, down) = (Packed::new(self.scale, up.t()), Packed::new(1.0, down.t()));
+        let (up, down) = (self.packed(self.scale, up.t()), self.packed(1.0, down.t()));
         let mut next = zeros(tasks * rows * next_rank);
         let tile = block_rows(rows, hidden);
         let shared = SharedRows::new(&mut next, next_rank);
@@ -112,10 +115,10 @@ impl Problem {
         (frozen, codes, up, down): (&[f32], &[f32], &[f32], &[f32]),
         grads: &[f32],
     ) -> [Vec<f32>; 4] {
-        let Self { rows, tasks, hidden: width, rank, next_rank, scale } = *self;
+        let Self { precision, rows, tasks, hidden: width, rank, next_rank, scale } = *self;
         let (up, down) = self.matrices(up, down);
-        let (through_up, through_down) = (Packed::new(scale, up), Packed::new(1.0, down));
-        let up = Packed::new(scale, up.t());
+        let (through_up, through_down) = (self.packed(scale, up), self.packed(1.0, down));
+        let up = self.packed(scale, up.t());
         let mut dfrozen = zeros(frozen.len());
         let mut dcodes = zeros(codes.len());
         let tile = block_rows(rows, width);
@@ -136,8 +139,8 @@ impl Problem {
                     vectorize(GeluSlopes(hidden, dhidden));
                     vectorize(GeluInPlace(hidden));
                     let d = Matrix::of_rows(dhidden, width);
-                    add_transposed(g, Matrix::of_rows(hidden, width), &mut ddown);
-                    add_transposed(d, z, &mut dup);
+                    add_transposed(precision, g, Matrix::of_rows(hidden, width), &mut ddown);
+                    add_transposed(precision, d, z, &mut dup);
                     // SAFETY: each token is in one tile, and each task is worked through once.
                     through_up.add_to(d, unsafe { shared.rows(at, count) });
                     vectorize(AddTo(dhidden, dfrozen));
@@ -150,6 +153,10 @@ impl Problem {
             dfrozen.par_chunks_mut(part * width).enumerate().map_init(Buffers::default, work).collect();
         let (dup, ddown): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         [dfrozen, dcodes, add_up(dup, width * rank), add_up(ddown, next_rank * width)]
+    }
+
+    fn packed(&self, alpha: f32, b: Matrix<'_>) -> Packed {
+        Packed::new(self.precision, alpha, b)
     }
 
     fn matrices<'a>(&self, up: &'a [f32], down: &'a [f32]) -> (Matrix<'a>, Matrix<'a>) {

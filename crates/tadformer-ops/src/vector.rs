@@ -1,5 +1,8 @@
 //! Vector registers by name, for the few loops that the compiler does not turn into vectors by itself.
 
+/// The upper half of a lane's bits.
+const UPPER: u32 = 0xffff_0000;
+
 /// A register of `f32` lanes.
 ///
 /// # Safety
@@ -19,6 +22,10 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The `bf16` in the lower half of each lane's bits, as `f32`.
+    unsafe fn lower_halves(self) -> Self;
+    /// The `bf16` in the upper half of each lane's bits, as `f32`.
+    unsafe fn upper_halves(self) -> Self;
 
     /// The `count` numbers at `from` and zeros in the other lanes.
     #[inline(always)]
@@ -81,14 +88,24 @@ unsafe impl Vector for Plain {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
     }
+
+    #[inline(always)]
+    unsafe fn lower_halves(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn upper_halves(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() & UPPER)))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Vector;
+    use super::{UPPER, Vector};
     use std::arch::x86_64::*;
 
-    // SAFETY: AVX and FMA are what the caller vouches for.
+    // SAFETY: AVX2 and FMA are what the caller vouches for.
     unsafe impl Vector for __m256 {
         const LANES: usize = 8;
 
@@ -120,6 +137,21 @@ mod x86 {
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { _mm256_fmadd_ps(self, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn lower_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn upper_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe {
+                let upper = _mm256_set1_epi32(UPPER.cast_signed());
+                _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(self), upper))
+            }
         }
 
         #[inline(always)]
@@ -164,9 +196,77 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn lower_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn upper_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe {
+                let upper = _mm512_set1_epi32(UPPER.cast_signed());
+                _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self), upper))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn prefetch(at: *const f32) {
             // SAFETY: a hint, which never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{UPPER, Vector};
+    use std::arch::aarch64::*;
+
+    // SAFETY: NEON is what the caller vouches for.
+    unsafe impl Vector for float32x4_t {
+        const LANES: usize = 4;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vdupq_n_f32(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vld1q_f32(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: by the trait's contract.
+            unsafe { vst1q_f32(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vaddq_f32(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vfmaq_f32(c, self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn lower_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn upper_halves(self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(self), vdupq_n_u32(UPPER))) }
         }
     }
 }

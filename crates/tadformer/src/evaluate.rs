@@ -47,7 +47,7 @@ pub fn meter(spec: &TaskSpec) -> Result<Box<dyn Meter>> {
     })
 }
 
-/// Scores `model` on every sample of `loader`, draws the first `panels` of them, and calls `progress` with the number of
+/// Scores `model` on every sample of `loader`, in the precision that `tadformer_ops::autocast` has set, draws the first `panels` of them, and calls `progress` with the number of
 /// samples done.
 ///
 /// # Errors

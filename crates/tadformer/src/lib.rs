@@ -39,3 +39,5 @@ pub use saved::SavedModel;
 pub use session::Session;
 pub use shared_backbone::SharedBackbone;
 pub use train::{Reporter, Trainer, UpdateRecord};
+// What a program that runs a model sets and asks.
+pub use tadformer_ops::{Precision, autocast, simd_limit};

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tadformer_data::draw::activate;
 use tadformer_data::{Pipeline, Raster, Sample, Task, TaskSpec};
-use tadformer_ops::{Entry, Mode, Rng, interpolate_planes, no_grad};
+use tadformer_ops::{Entry, Mode, Rng, autocast, interpolate_planes, no_grad};
 
 /// A trained model, for pictures.
 #[derive(Debug)]
@@ -115,7 +115,8 @@ impl Predictor {
     /// # Errors
     /// A tensor that is no batch of images.
     pub fn logits(&self, images: &Tensor) -> Result<Vec<(Task, Tensor)>> {
-        Ok(no_grad(|| self.model.forward(images, &mut Mode::Eval))?)
+        let forward = || self.model.forward(images, &mut Mode::Eval);
+        Ok(autocast(self.config.precision, || no_grad(forward))?)
     }
 
     /// The maps that logits stand for: classes, probabilities, unit vectors, metres.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tadformer_data::{Batch, Loader, Pipeline, Sampling, Task};
-use tadformer_ops::{Entry, Mode, Rng, Role};
+use tadformer_ops::{Entry, Mode, Rng, Role, autocast};
 
 /// What is seen of training while it goes on.
 pub trait Reporter {
@@ -57,6 +57,7 @@ pub struct UpdateRecord {
 struct EvaluationRecord {
     kind: &'static str,
     epoch: usize,
+    precision: &'static str,
     gain: Option<f64>,
     scores: BTreeMap<&'static str, BTreeMap<&'static str, crate::evaluate::ScoreRecord>>,
 }
@@ -103,7 +104,7 @@ impl Trainer {
     }
 
     fn assemble(session: Session, run: RunDir, state: TrainState) -> Result<Self> {
-        let Config { seed, data, train, model } = &session.config;
+        let Config { seed, precision: _, data, train, model } = &session.config;
         if model.method == Method::Merged {
             return Err(Error::Config(
                 "`model.method` is `merged`, which is for use: its updates are folded into frozen weights"
@@ -160,6 +161,11 @@ impl Trainer {
     /// # Errors
     /// Data that cannot be read, a loss or gradient that is not finite, a folder that cannot be written to.
     pub fn run(&mut self, reporter: &mut dyn Reporter) -> Result<&Report> {
+        autocast(self.session.config.precision, || self.train_and_evaluate(reporter))?;
+        Ok(&self.report)
+    }
+
+    fn train_and_evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
         let (epochs, every) = (self.session.config.train.epochs, self.session.config.train.eval_every);
         if self.state.epoch == 0 {
             self.evaluate(reporter)?;
@@ -192,7 +198,7 @@ impl Trainer {
                 &self.state,
             )?;
         }
-        Ok(&self.report)
+        Ok(())
     }
 
     /// One update of the weights from the mean gradient of some batches.
@@ -279,7 +285,8 @@ impl Trainer {
             picture.save_png(self.run.panel(epoch, id))?;
         }
         let gain = self.report.add(epoch, &evaluation);
-        self.log.add(&EvaluationRecord { kind: "evaluation", epoch, gain, scores: evaluation.records() })?;
+        let (precision, scores) = (config.precision.name(), evaluation.records());
+        self.log.add(&EvaluationRecord { kind: "evaluation", epoch, precision, gain, scores })?;
         let better = match (gain, self.state.best) {
             (Some(gain), Some((best, _))) => gain > best,
             (_, best) => best.is_none(),

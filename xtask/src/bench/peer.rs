@@ -35,7 +35,8 @@ const fn peer(name: &'static str, title: &'static str, engine: Engine, precision
 pub(crate) const OURS: Peer = peer("ours", "ours, f32", Engine::Ours, "f32");
 
 /// The rows that a comparison may have, in the order of the table.
-pub(crate) const PEERS: [Peer; 6] = [
+pub(crate) const PEERS: [Peer; 7] = [
+    peer("ours-bf16", "ours, bf16 products", Engine::Ours, "bf16"),
     peer("eager", "PyTorch eager, f32", Engine::Torch, "f32"),
     Peer {
         keeps_memory: true,
@@ -72,6 +73,11 @@ impl Peer {
             }
         }
         Ok(PEERS.into_iter().filter(|peer| names.iter().any(|name| name == peer.name)).collect())
+    }
+
+    /// Whether it is a Python program.
+    pub(crate) fn in_python(self) -> bool {
+        self.engine != Engine::Ours
     }
 
     /// Whether the peer can do this at all.
@@ -181,6 +187,8 @@ mod tests {
         assert_eq!(names(&[]).unwrap().len(), PEERS.len());
         assert_eq!(names(&["openvino", "eager"]).unwrap(), ["eager", "openvino"]);
         assert!(names(&["ours"]).unwrap().is_empty());
+        let ours = Peer::named(&["ours-bf16".to_owned()]).unwrap();
+        assert!(!ours[0].in_python() && PEERS.iter().filter(|peer| !peer.in_python()).count() == 1);
         let message = names(&["eagre"]).unwrap_err().to_string();
         assert!(message.contains("`eagre`") && message.contains("eager-malloc"), "{message}");
     }

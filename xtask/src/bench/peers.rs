@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let peers = Peer::named(&arguments.peers)?;
     let machine = Machine::this();
     let programs = Programs::build(&arguments.python)?;
-    if !peers.is_empty() {
+    if peers.iter().any(|peer| peer.in_python()) {
         check_python(&programs)?;
     }
     let mut comparisons = Vec::new();
@@ -171,7 +171,8 @@ fn first_prediction(
 ) -> Result<Comparison> {
     let setup = Setup { batch: 1, ..arguments.setup(What::Predict, machine) };
     eprintln!("start to first prediction");
-    let rows = start::measure(&setup, programs, arguments.rounds(), !peers.is_empty(), machine.processors)?;
+    let python = peers.iter().any(|peer| peer.in_python());
+    let rows = start::measure(&setup, programs, arguments.rounds(), python, machine.processors)?;
     Ok(Comparison { name: "start", setup, rows, left_out: Vec::new(), products: None })
 }
 

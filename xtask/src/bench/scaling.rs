@@ -143,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let peers = Peer::named(&arguments.peers)?;
     let machine = Machine::this();
     let programs = Programs::build(&arguments.python)?;
-    if !peers.is_empty() {
+    if peers.iter().any(|peer| peer.in_python()) {
         check_python(&programs)?;
     }
     let mut missing: Vec<(What, Axis)> = arguments

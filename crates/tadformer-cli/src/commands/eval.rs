@@ -1,17 +1,18 @@
 //! `eval`.
 
 use super::saved::open;
-use crate::args::Eval;
+use crate::args::{Eval, PrecisionName};
 use crate::progress::counted;
 use anyhow::Result;
 use std::process::ExitCode;
-use tadformer::{Override, evaluate};
+use tadformer::{Override, autocast, evaluate};
 use tadformer_data::{Loader, Pipeline, Sampling};
 
 pub(crate) fn run(args: &Eval) -> Result<ExitCode> {
     let mut changes = args.set.clone();
     changes
         .extend(args.root.as_ref().map(|root| Override::new("data.root", root.to_string_lossy().as_ref())));
+    changes.extend(args.precision.map(PrecisionName::change));
     let predictor = open(&args.run, args.weights.as_deref(), changes)?;
     let config = predictor.config();
     let (data, train) = (&config.data, &config.train);
@@ -21,8 +22,9 @@ pub(crate) fn run(args: &Eval) -> Result<ExitCode> {
     let sampling = Sampling::sequential(train.batch_size.min(of.max(1)));
     let loader = Loader::new(set, Pipeline::evaluation(height, width), sampling, data.workers)?;
     let bar = counted("scoring", of as u64);
-    let evaluation =
-        evaluate(predictor.model(), predictor.tasks(), &loader, 0, |done| bar.set_position(done as u64));
+    let evaluation = autocast(config.precision, || {
+        evaluate(predictor.model(), predictor.tasks(), &loader, 0, |done| bar.set_position(done as u64))
+    });
     bar.finish_and_clear();
     let evaluation = evaluation?;
     if args.json {

@@ -49,10 +49,11 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
         let count = ParameterCount::of(&trainer.session().store.entries());
         let tasks: Vec<_> = trainer.session().specs.iter().map(|spec| spec.task.name).collect();
         eprintln!(
-            "{} of {} parameters train, for {}; the run is in `{}`",
+            "{} of {} parameters train, for {}, products in {}; the run is in `{}`",
             grouped(count.trainable),
             grouped(count.total),
             tasks.join(", "),
+            trainer.session().config.precision,
             trainer.run_dir().path().display()
         );
     }

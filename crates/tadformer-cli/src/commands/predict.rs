@@ -1,7 +1,7 @@
 //! `predict`.
 
 use super::saved::open;
-use crate::args::Predict;
+use crate::args::{PrecisionName, Predict};
 use crate::progress::counted;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -19,7 +19,9 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "safetensors"];
 
 pub(crate) fn run(args: &Predict) -> Result<ExitCode> {
     let inputs = inputs(&args.input)?;
-    let predictor = open(&args.run, args.weights.as_deref(), args.set.clone())?;
+    let mut changes = args.set.clone();
+    changes.extend(args.precision.map(PrecisionName::change));
+    let predictor = open(&args.run, args.weights.as_deref(), changes)?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
     let bar = counted("predicting", inputs.len() as u64);

@@ -20,7 +20,7 @@ pub(super) fn vectorize(kernel: impl Kernel) {
     match simd_level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: both levels are in use only if the processor has AVX2.
-        SimdLevel::Avx2 | SimdLevel::Avx512 => unsafe { avx2(kernel) },
+        level if level >= SimdLevel::Avx2 => unsafe { avx2(kernel) },
         _ => kernel.run(),
     }
 }

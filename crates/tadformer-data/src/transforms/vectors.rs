@@ -13,7 +13,7 @@ pub(super) fn vectorize(work: impl Loop) {
     match simd_level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: these levels are in use only if the processor has AVX2.
-        SimdLevel::Avx2 | SimdLevel::Avx512 => unsafe { avx2(work) },
+        level if level >= SimdLevel::Avx2 => unsafe { avx2(work) },
         _ => work.run(),
     }
 }

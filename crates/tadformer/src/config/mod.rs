@@ -13,6 +13,7 @@ pub use train::TrainConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tadformer_ops::Precision;
 
 /// Everything a run depends on, apart from the files that it names.
 ///
@@ -29,12 +30,22 @@ use std::path::Path;
 pub struct Config {
     /// Seed of everything random.
     pub seed: u64,
+    /// What operands of the linear layers' products are rounded to, in training and in use: `f32` (not at all) or `bf16`.
+    #[serde(with = "PrecisionName")]
+    pub precision: Precision,
     /// The network.
     pub model: ModelConfig,
     /// What it learns from.
     pub data: DataConfig,
     /// How it learns.
     pub train: TrainConfig,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Precision", rename_all = "lowercase")]
+enum PrecisionName {
+    F32,
+    Bf16,
 }
 
 impl Config {

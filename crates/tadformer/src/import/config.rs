@@ -7,6 +7,7 @@ use crate::optim::{AdamWConfig, Decay, ScheduleConfig};
 use tadformer_backbone::{Skip, SwinConfig};
 use tadformer_data::{Descriptor, dataset};
 use tadformer_decoders::DecoderConfig;
+use tadformer_ops::Precision;
 use tadformer_peft::Filter;
 use tadformer_weights::{PickleValue, StateDict};
 
@@ -27,6 +28,7 @@ pub(super) fn translate(
     }
     let data = data(theirs, notes)?;
     Ok(Config {
+        precision: Precision::F32,
         seed: theirs.size("SEED").unwrap_or(0) as u64,
         model: model(theirs, tensors, &data)?,
         train: train(theirs, root)?,

@@ -49,6 +49,7 @@ pub(crate) fn config(file: &GoldenFile) -> ModelConfig {
 }
 
 /// The elements of `tensor` at the flat `positions`.
+#[allow(dead_code, reason = "not every file of tests has sampled tensors")]
 pub(crate) fn sampled(tensor: &Tensor, positions: &Tensor) -> Tensor {
     tensor.flatten_all().unwrap().contiguous().unwrap().index_select(positions, 0).unwrap()
 }
