@@ -123,11 +123,24 @@ pub(crate) fn python(programs: &Programs, script: &str) -> Command {
     command
 }
 
+/// The peers of those names, and the programs that they and ours are, ready to start.
+///
+/// # Errors
+/// An unknown name, a build that fails, or a Python without what the peers need.
+pub(crate) fn prepare(names: &[String], python: &str) -> Result<(Vec<Peer>, Programs)> {
+    let peers = Peer::named(names)?;
+    let programs = Programs::build(python)?;
+    if peers.iter().any(|peer| peer.in_python()) {
+        check_python(&programs)?;
+    }
+    Ok((peers, programs))
+}
+
 /// Checks that Python and PyTorch are there.
 ///
 /// # Errors
 /// What is missing, and what to do about it.
-pub(crate) fn check_python(programs: &Programs) -> Result<()> {
+fn check_python(programs: &Programs) -> Result<()> {
     let python = &programs.python;
     let advice = format!(
         "install what the peers need with `{python} -m pip install -r {REQUIREMENTS}`, name another Python with \

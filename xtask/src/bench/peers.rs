@@ -3,7 +3,7 @@
 use super::build::Programs;
 use super::document;
 use super::machine::Machine;
-use super::peer::{OURS, Peer, check_python};
+use super::peer::{OURS, Peer, prepare};
 use super::rounds::{Measured, alternate, warm_up};
 use super::setup::{Setup, TASKS, What};
 use super::start;
@@ -73,12 +73,8 @@ enum Measure {
 const PRODUCTS: f64 = 8.0 * 2.0 * 1.073_741_824;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let peers = Peer::named(&arguments.peers)?;
+    let (peers, programs) = prepare(&arguments.peers, &arguments.python)?;
     let machine = Machine::this();
-    let programs = Programs::build(&arguments.python)?;
-    if peers.iter().any(|peer| peer.in_python()) {
-        check_python(&programs)?;
-    }
     let mut comparisons = Vec::new();
     for what in &arguments.what {
         let comparison = match what {

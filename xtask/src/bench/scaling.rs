@@ -3,7 +3,7 @@
 use super::build::Programs;
 use super::document;
 use super::machine::Machine;
-use super::peer::{OURS, Peer, check_python};
+use super::peer::{OURS, Peer, prepare};
 use super::plot::{Chart, Line};
 use super::rounds::{Measured, alternate, warm_up};
 use super::setup::{Setup, TASKS, What};
@@ -140,12 +140,8 @@ struct Point {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let peers = Peer::named(&arguments.peers)?;
+    let (peers, programs) = prepare(&arguments.peers, &arguments.python)?;
     let machine = Machine::this();
-    let programs = Programs::build(&arguments.python)?;
-    if peers.iter().any(|peer| peer.in_python()) {
-        check_python(&programs)?;
-    }
     let mut missing: Vec<(What, Axis)> = arguments
         .what
         .iter()
@@ -248,7 +244,7 @@ fn shown(points: &[Point], document: &Path, folder: &Path) -> String {
     series.dedup();
     let mut text = String::new();
     for (what, axis) in series {
-        let memory = (axis == Axis::Batch).then(|| ("memory", "peak memory"));
+        let memory = (axis == Axis::Batch).then_some(("memory", "peak memory"));
         for (of, title) in [("scaling", "time")].into_iter().chain(memory) {
             let file = below.join(chart_name(of, what, axis));
             let title = format!("{title} of {} along {}", what.name(), axis.name());
