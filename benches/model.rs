@@ -40,7 +40,7 @@ fn model(c: &mut Criterion) {
         b.iter(|| {
             step += 1;
             let mut rng = Rng::named(0, "step", step);
-            let logits = model.forward(&image, &mut Mode::Train(&mut rng)).unwrap();
+            let logits = model.coarse_logits(&image, &mut Mode::Train(&mut rng)).unwrap();
             let losses = loss.forward(&logits, &labels).unwrap();
             Gradients::from_store(&losses.total.backward().unwrap(), &parameters)
         });

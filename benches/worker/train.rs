@@ -42,7 +42,7 @@ impl Work for Train {
     fn step(&mut self) -> Result<()> {
         let mut rng = Rng::named(self.session.config.seed, "train/update", self.update);
         self.update += 1;
-        let logits = self.session.model.forward(&self.images, &mut Mode::Train(&mut rng))?;
+        let logits = self.session.model.coarse_logits(&self.images, &mut Mode::Train(&mut rng))?;
         let losses = self.loss.forward(&logits, &self.labels)?;
         let total = losses.total.to_scalar::<f32>()?;
         ensure!(total.is_finite(), "the loss is {total} after {} updates", self.update);

@@ -57,6 +57,25 @@ impl Decoder {
         Ok(Self { task: task.to_owned(), in_dims, head })
     }
 
+    /// Features of the four stages, finest first, to tokens on the head's own grid: [`forward`](Self::forward) before its
+    /// resize.
+    ///
+    /// # Shapes
+    /// - `features[i]` `(b, h_i, w_i, in_dims[i])`
+    /// - output `(b, h, w, outputs)`
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn tokens(&self, features: &[Tensor], mode: &mut Mode<'_>) -> Result<Tensor> {
+        self.check(features)?;
+        match &self.head {
+            Head::Hrnet(downsampler, head) => head.forward(&downsampler.forward(features)?, mode),
+            Head::Segformer(head) => head.forward(features, mode),
+            Head::Aspp(head) => head.forward(&features[3], mode),
+            Head::Deconv(head) => head.forward(&features[3], mode),
+        }
+    }
+
     /// Features of the four stages, finest first, to one map of size `image_size` = (rows, columns).
     ///
     /// Everything goes by the grids that the features have: they need not divide the image.
@@ -73,14 +92,7 @@ impl Decoder {
         image_size: (usize, usize),
         mode: &mut Mode<'_>,
     ) -> Result<Tensor> {
-        self.check(features)?;
-        let tokens = match &self.head {
-            Head::Hrnet(downsampler, head) => head.forward(&downsampler.forward(features)?, mode)?,
-            Head::Segformer(head) => head.forward(features, mode)?,
-            Head::Aspp(head) => head.forward(&features[3], mode)?,
-            Head::Deconv(head) => head.forward(&features[3], mode)?,
-        };
-        interpolate_planes(&tokens.permute((0, 3, 1, 2))?, image_size)
+        logit_planes(&self.tokens(features, mode)?, image_size)
     }
 
     fn check(&self, features: &[Tensor]) -> Result<()> {
@@ -100,4 +112,12 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// The last step of every decoder: tokens `(b, h, w, c)` to planes `(b, c, rows, columns)` of the given size, bilinearly.
+///
+/// # Errors
+/// A tensor of another rank, or an empty side.
+pub fn logit_planes(tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+    interpolate_planes(&tokens.permute((0, 3, 1, 2))?, size)
 }

@@ -39,7 +39,7 @@ mod decoder;
 
 pub use aspp::AsppHead;
 pub use config::DecoderConfig;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, logit_planes};
 pub use deconv::DeconvHead;
 pub use downsampler::Downsampler;
 pub use hrnet::HrnetHead;

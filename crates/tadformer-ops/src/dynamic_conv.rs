@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 /// Mean of the tokens of every window (global average pooling of each).
 ///
+/// Nothing is kept for the backward.
+///
 /// # Shapes
 /// - `xs` `(n, h, w, c)` on the grid of `windows`
 /// - output `(n · windows, c)`
@@ -52,7 +54,7 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
 
 /// Depthwise `k × k` convolution of each window of each sample with its own filters, zeros around the window.
 ///
-/// Kept for the backward: both inputs.
+/// Kept for the backward: both inputs. Nothing is computed again.
 ///
 /// # Shapes
 /// - `xs` `(n, h, w, c)` on the grid of `windows`

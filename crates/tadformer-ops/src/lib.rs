@@ -89,7 +89,9 @@ pub use init::Init;
 pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens_sum};
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear, linear_columns};
-pub use losses::{LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
+pub use losses::{
+    DenseLogits, LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1,
+};
 pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear};
 pub use low_rank_up::low_rank_up;
 pub use merge_patches::merge_patches;

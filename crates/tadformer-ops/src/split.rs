@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// Cuts `xs` into `parts` equal tensors along its first dimension.
 ///
 /// The backward writes each part's gradient to its place once; candle's `narrow` pads every part's gradient to the size of
-/// the whole and adds them up. Where nothing is recorded the parts are views.
+/// the whole and adds them up. Nothing is kept for it. Where nothing is recorded the parts are views.
 ///
 /// # Shapes
 /// - `xs` `(parts · n, …)`

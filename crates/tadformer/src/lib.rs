@@ -2,6 +2,7 @@
 
 mod error;
 pub mod config;
+mod coarse_logits;
 mod model;
 mod params;
 pub mod losses;
@@ -23,6 +24,7 @@ mod export;
 mod import;
 
 pub use checkpoint::{Checkpoint, TrainState};
+pub use coarse_logits::CoarseLogits;
 pub use config::{Config, Override};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, ScoreRecord, evaluate, meter};

@@ -1,17 +1,19 @@
 //! From logits and labels of every task to the one number that training minimises.
 
+use crate::CoarseLogits;
 use candle_core::{Result, Tensor, bail};
 use tadformer_data::{Loss, Task};
-use tadformer_ops::{LossValue, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
+use tadformer_ops::{DenseLogits, LossValue, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1};
 
 /// The loss that the definition of `task` names. Pixels of label 255 are left out, in every task.
 ///
 /// # Shapes
-/// - `logits` `(b, c, h, w)`; `labels` `(b, 1, h, w)`, or `(b, 3, h, w)` for directions
+/// - `logits` of `c` channels; `labels` `(b, 1, h, w)`, or `(b, 3, h, w)` for directions
 ///
 /// # Errors
 /// Shapes that do not fit or a class out of range; the message names the task.
-pub fn task_loss(task: Task, logits: &Tensor, labels: &Tensor) -> Result<LossValue> {
+pub fn task_loss<'a>(task: Task, logits: impl Into<DenseLogits<'a>>, labels: &Tensor) -> Result<LossValue> {
+    let logits = logits.into();
     let loss = match task.loss {
         Loss::CrossEntropy => cross_entropy(logits, labels),
         Loss::BalancedBce { positive_weight } => balanced_bce_labelled(logits, labels, positive_weight),
@@ -71,11 +73,17 @@ impl MultiTaskLoss {
     ///
     /// # Errors
     /// As [`task_loss`]; or logits or labels of a task that are not there.
-    pub fn forward(&self, logits: &[(Task, Tensor)], labels: &[(Task, Tensor)]) -> Result<Losses> {
+    pub fn forward(&self, logits: &CoarseLogits, labels: &[(Task, Tensor)]) -> Result<Losses> {
         let mut tasks = Vec::with_capacity(self.terms.len());
         let mut total: Option<Tensor> = None;
         for (task, weight) in &self.terms {
-            let loss = task_loss(*task, of("logits", *task, logits)?, of("labels", *task, labels)?)?;
+            let Some(logits) = logits.of(*task, *weight) else {
+                bail!("task `{task}` has no logits in this batch");
+            };
+            let Some((_, labels)) = labels.iter().find(|(found, _)| found == task) else {
+                bail!("task `{task}` has no labels in this batch");
+            };
+            let loss = task_loss(*task, logits, labels)?;
             let weighted = loss.value.affine(*weight, 0.0)?;
             total = Some(match total {
                 Some(total) => (total + weighted)?,
@@ -87,13 +95,6 @@ impl MultiTaskLoss {
             Some(total) => Ok(Losses { total, tasks }),
             None => bail!("a multi-task loss of no task"),
         }
-    }
-}
-
-fn of<'a>(what: &str, task: Task, tensors: &'a [(Task, Tensor)]) -> Result<&'a Tensor> {
-    match tensors.iter().find(|(found, _)| *found == task) {
-        Some((_, tensor)) => Ok(tensor),
-        None => bail!("task `{task}` has no {what} in this batch"),
     }
 }
 
@@ -119,14 +120,18 @@ mod tests {
         (logits, labels, tensors, meta)
     }
 
-    fn plain(logits: &[(Task, Var)]) -> Vec<(Task, Tensor)> {
-        logits.iter().map(|(task, var)| (*task, var.as_tensor().clone())).collect()
+    /// The logits as tokens of the labels' grid.
+    fn coarse(logits: &[(Task, Var)]) -> CoarseLogits {
+        let (_, _, h, w) = logits[0].1.dims4().unwrap();
+        let tokens = |var: &Var| var.permute((0, 2, 3, 1)).unwrap();
+        let tasks = logits.iter().map(|(task, var)| (*task, tokens(var))).collect();
+        CoarseLogits::new(tasks, (h, w), (h, w))
     }
 
     #[test]
     fn the_total_and_its_gradients_are_the_published_ones() {
         let (logits, labels, tensors, meta) = batch();
-        let losses = MultiTaskLoss::new(Task::all()).forward(&plain(&logits), &labels).unwrap();
+        let losses = MultiTaskLoss::new(Task::all()).forward(&coarse(&logits), &labels).unwrap();
         let total = f64::from(losses.total.to_scalar::<f32>().unwrap());
         let expected = meta["multitask"]["total"].as_f64().unwrap();
         assert!((total / expected - 1.0).abs() < 1e-6, "{total}, expected {expected}");
@@ -145,7 +150,7 @@ mod tests {
         for (_, label) in &mut labels {
             *label = label.affine(0.0, 255.0).unwrap();
         }
-        let losses = loss.forward(&plain(&logits), &labels).unwrap();
+        let losses = loss.forward(&coarse(&logits), &labels).unwrap();
         assert_eq!(losses.total.to_scalar::<f32>().unwrap(), 0.0);
         let grads = losses.total.backward().unwrap();
         for ((task, var), (_, value)) in logits.iter().zip(&losses.tasks) {
@@ -160,7 +165,7 @@ mod tests {
         let [semseg, depth] = ["semseg", "depth"].map(|name| Task::from_name(name).unwrap());
         let (logits, labels, _, _) = batch();
         let loss = MultiTaskLoss::with_weights([(semseg, 0.0), (depth, 3.0)]).unwrap();
-        let losses = loss.forward(&plain(&logits), &labels).unwrap();
+        let losses = loss.forward(&coarse(&logits), &labels).unwrap();
         let depth_loss = losses.tasks[1].1.value.to_scalar::<f32>().unwrap();
         assert_eq!(losses.total.to_scalar::<f32>().unwrap(), 3.0 * depth_loss);
         let refused = |weights: &[(Task, f64)]| {
@@ -176,13 +181,13 @@ mod tests {
         let (logits, mut labels, _, _) = batch();
         labels[0].1 = (&labels[0].1 + 300.0).unwrap();
         let loss = MultiTaskLoss::new(Task::all());
-        let message = loss.forward(&plain(&logits), &labels).unwrap_err().to_string();
+        let message = loss.forward(&coarse(&logits), &labels).unwrap_err().to_string();
         assert!(
             message.contains("task `semseg`") && message.contains("but there are 21 classes"),
             "{message}"
         );
         labels.remove(0);
-        let message = loss.forward(&plain(&logits), &labels).unwrap_err().to_string();
+        let message = loss.forward(&coarse(&logits), &labels).unwrap_err().to_string();
         assert!(message.contains("task `semseg` has no labels"), "{message}");
     }
 }

@@ -1,5 +1,6 @@
 //! One backbone, a decoder a task.
 
+use crate::CoarseLogits;
 use crate::config::ModelConfig;
 use candle_core::{Result, Tensor, bail};
 use tadformer_backbone::{StageOutput, Swin};
@@ -38,10 +39,7 @@ impl MultiTaskModel {
         Ok(Self { backbone, decoders, stride: swin.stride() })
     }
 
-    /// Logits of every task, in order.
-    ///
-    /// An image whose sides are no multiples of the backbone's stride is continued to the right and downwards with its
-    /// last pixels; the logits are cut back.
+    /// Logits of every task, in order, at the image's size: [`coarse_logits`](Self::coarse_logits), resized.
     ///
     /// # Shapes
     /// - `image` `(b, 3, H, W)`, normalised
@@ -50,6 +48,20 @@ impl MultiTaskModel {
     /// # Errors
     /// An image without pixels or of another number of channels.
     pub fn forward(&self, image: &Tensor, mode: &mut Mode<'_>) -> Result<Vec<(Task, Tensor)>> {
+        self.coarse_logits(image, mode)?.resized()
+    }
+
+    /// Logits of every task, in order, on the grids that the decoders give: what a loss takes, which resizes them itself.
+    ///
+    /// An image whose sides are no multiples of the backbone's stride is continued to the right and downwards with its
+    /// last pixels; the logits' size says so.
+    ///
+    /// # Shapes
+    /// - `image` `(b, 3, H, W)`, normalised
+    ///
+    /// # Errors
+    /// An image without pixels or of another number of channels.
+    pub fn coarse_logits(&self, image: &Tensor, mode: &mut Mode<'_>) -> Result<CoarseLogits> {
         let (_, channels, height, width) = image.dims4()?;
         if channels != 3 || height == 0 || width == 0 {
             bail!("model: the image has shape {:?}, expected (b, 3, H, W)", image.dims());
@@ -57,13 +69,11 @@ impl MultiTaskModel {
         let (padded_height, padded_width) = self.padded(height, width);
         let image = pad(image, padded_height, padded_width)?;
         let stages = self.backbone.forward(&image, mode)?;
-        let size = (padded_height, padded_width);
-        let mut logits = Vec::with_capacity(self.decoders.len());
+        let mut tokens = Vec::with_capacity(self.decoders.len());
         for ((task, decoder), features) in self.decoders.iter().zip(self.features(stages)?) {
-            let output = decoder.forward(&features, size, mode)?;
-            logits.push((*task, output.narrow(2, 0, height)?.narrow(3, 0, width)?));
+            tokens.push((*task, decoder.tokens(&features, mode)?));
         }
-        Ok(logits)
+        Ok(CoarseLogits::new(tokens, (padded_height, padded_width), (height, width)))
     }
 
     /// What every stage of the backbone gives for an image whose sides are multiples of the stride.

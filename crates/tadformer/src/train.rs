@@ -210,7 +210,8 @@ impl Trainer {
         let mut gradients: Option<Gradients> = None;
         let (mut total, mut losses, mut unlabelled) = (0.0, BTreeMap::new(), BTreeMap::new());
         for batch in batches {
-            let logits = self.session.model.forward(&image_tensor(batch)?, &mut Mode::Train(&mut rng))?;
+            let logits =
+                self.session.model.coarse_logits(&image_tensor(batch)?, &mut Mode::Train(&mut rng))?;
             let found = self.loss.forward(&logits, &label_tensors(batch)?)?;
             for (task, loss) in &found.tasks {
                 let value = f64::from(loss.value.to_scalar::<f32>()?);

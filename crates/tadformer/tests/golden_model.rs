@@ -49,8 +49,8 @@ fn micro_model_values_losses_and_gradients() {
 
     for (mode_name, mut rng) in [("eval", None), ("train", Some(Rng::named(0, "golden", 0)))] {
         let mut mode = rng.as_mut().map_or(Mode::Eval, Mode::Train);
-        let logits = model.forward(image, &mut mode).unwrap();
-        for (task, logits) in &logits {
+        let logits = model.coarse_logits(image, &mut mode).unwrap();
+        for (task, logits) in &logits.resized().unwrap() {
             let name = format!("{mode_name}/out/{task}");
             assert_close(&name, logits, file.tensor(&name), 3e-5);
         }

@@ -98,7 +98,7 @@ fn twenty_updates_follow_the_published_trajectory() {
     for step in 0..steps {
         let expected = |key: &str| file.meta["per_step"][key][step as usize].as_f64().unwrap();
         let (image, labels) = batch(&file, (step % batches) as usize);
-        let logits = model.forward(image, &mut Mode::Train(&mut rng)).unwrap();
+        let logits = model.coarse_logits(image, &mut Mode::Train(&mut rng)).unwrap();
         let losses = loss.forward(&logits, &labels).unwrap();
         assert_losses(&format!("step {step}"), &losses, expected, 1e-5);
 
@@ -119,8 +119,8 @@ fn twenty_updates_follow_the_published_trajectory() {
     }
 
     let (image, labels) = batch(&file, 0);
-    let logits = model.forward(image, &mut Mode::Eval).unwrap();
-    for (task, logits) in &logits {
+    let logits = model.coarse_logits(image, &mut Mode::Eval).unwrap();
+    for (task, logits) in &logits.resized().unwrap() {
         let found = sampled(logits, file.tensor(&format!("final_eval/idx/{task}")));
         assert_close(task.name, &found, file.tensor(&format!("final_eval/val/{task}")), 2e-3);
     }
@@ -164,7 +164,7 @@ fn swin_tiny_at_224_has_the_published_losses_and_gradients() {
         .map(|spec| (spec.task, labels(spec, &format!("label:swin_t_224/train/{}", spec.task), 2, 224)))
         .collect();
     let mut rng = Rng::named(0, "golden", 0);
-    let logits = model.forward(&image, &mut Mode::Train(&mut rng)).unwrap();
+    let logits = model.coarse_logits(&image, &mut Mode::Train(&mut rng)).unwrap();
     let losses = MultiTaskLoss::new(specs.iter().map(|spec| spec.task)).forward(&logits, &labels).unwrap();
     assert_losses("train", &losses, |name| scalar(file.tensor(&format!("train/loss/{name}"))), 2e-6);
 

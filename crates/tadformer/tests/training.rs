@@ -78,7 +78,8 @@ impl Network {
 
     /// The total loss on a batch, and its gradients.
     fn gradients(&self, (image, labels): &(Tensor, Vec<(Task, Tensor)>)) -> (f32, Gradients) {
-        let logits = self.model.forward(image, &mut Mode::Train(&mut Rng::named(0, "test", 0))).unwrap();
+        let logits =
+            self.model.coarse_logits(image, &mut Mode::Train(&mut Rng::named(0, "test", 0))).unwrap();
         let total = self.loss.forward(&logits, labels).unwrap().total;
         let parameters = self.store.with_role(Role::Trainable);
         (total.to_scalar().unwrap(), Gradients::from_store(&total.backward().unwrap(), &parameters))

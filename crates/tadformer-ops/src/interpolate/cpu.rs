@@ -4,64 +4,12 @@
 //! gradients of all output rows that touch a source row are added at full width and then narrowed once. Either way the
 //! uneven horizontal step runs over the fewer rows, the vertical one over long contiguous rows.
 
+use super::axis::Axis;
 use crate::simd::{Kernel, vectorize};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Rows a task. A task widens at most two rows that a neighbouring task widens too.
 const ROWS: usize = 16;
-
-/// Where an output position lies between two source positions: `(1 − fraction) · low + fraction · high`.
-#[derive(Debug, Clone, Copy)]
-struct Tap {
-    low: usize,
-    high: usize,
-    fraction: f32,
-}
-
-impl Tap {
-    /// What the source position `source`, one of the two, contributes.
-    #[inline(always)]
-    fn weight(self, source: usize) -> f32 {
-        let low = if self.low == source { 1.0 - self.fraction } else { 0.0 };
-        let high = if self.high == source { self.fraction } else { 0.0 };
-        low + high
-    }
-}
-
-/// One direction of the resize.
-#[derive(Debug, Clone)]
-struct Axis {
-    source: usize,
-    /// One for each output position; both ends never decrease.
-    taps: Vec<Tap>,
-}
-
-impl Axis {
-    /// Half-pixel centres: output `o` lies at `max((o + 0.5) · source / output − 0.5, 0)`, and the last source position
-    /// is its own neighbour.
-    fn new(source: usize, output: usize) -> Self {
-        let scale = source as f64 / output as f64;
-        let taps = (0..output)
-            .map(|o| {
-                let at = ((o as f64 + 0.5) * scale - 0.5).max(0.0);
-                let low = (at as usize).min(source - 1);
-                Tap { low, high: (low + 1).min(source - 1), fraction: (at - low as f64) as f32 }
-            })
-            .collect();
-        Self { source, taps }
-    }
-
-    fn is_identity(&self) -> bool {
-        self.source == self.taps.len()
-    }
-
-    /// The outputs that the position `source` contributes to.
-    fn touched_by(&self, source: usize) -> Range<usize> {
-        let start = self.taps.partition_point(|tap| tap.high < source);
-        start..self.taps.partition_point(|tap| tap.low <= source)
-    }
-}
 
 /// A resize of `outer` maps of `h × w` points of `inner` numbers.
 #[derive(Debug, Clone)]
@@ -135,7 +83,7 @@ impl<const ADD: bool> Kernel for ForwardRows<'_, ADD> {
 }
 
 #[inline(always)]
-fn lerp<const ADD: bool>(low: &[f32], high: &[f32], fraction: f32, ys: &mut [f32]) {
+pub(super) fn lerp<const ADD: bool>(low: &[f32], high: &[f32], fraction: f32, ys: &mut [f32]) {
     let rest = 1.0 - fraction;
     for ((y, l), h) in ys.iter_mut().zip(low).zip(high) {
         let value = l * rest + h * fraction;
@@ -143,13 +91,19 @@ fn lerp<const ADD: bool>(low: &[f32], high: &[f32], fraction: f32, ys: &mut [f32
     }
 }
 
+/// A row of single numbers at its output width.
+#[inline(always)]
+pub(super) fn widen_row(axis: &Axis, xs: &[f32], ys: &mut [f32]) {
+    for (y, tap) in ys.iter_mut().zip(&axis.taps) {
+        *y = xs[tap.low] * (1.0 - tap.fraction) + xs[tap.high] * tap.fraction;
+    }
+}
+
 #[inline(always)]
 fn widen(g: &Geometry, xs: &[f32], ys: &mut [f32]) {
     let c = g.inner;
     if c == 1 {
-        for (y, tap) in ys.iter_mut().zip(&g.horizontal.taps) {
-            *y = xs[tap.low] * (1.0 - tap.fraction) + xs[tap.high] * tap.fraction;
-        }
+        widen_row(&g.horizontal, xs, ys);
     } else {
         for (y, tap) in ys.chunks_exact_mut(c).zip(&g.horizontal.taps) {
             lerp::<false>(&xs[tap.low * c..][..c], &xs[tap.high * c..][..c], tap.fraction, y);

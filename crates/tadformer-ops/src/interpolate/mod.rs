@@ -2,6 +2,8 @@
 //!
 //! The same as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False, antialias=False)`.
 
+mod axis;
+mod by_row;
 mod cpu;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,8 @@ use crate::rows::zeros;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 use cpu::Geometry;
+
+pub(crate) use by_row::{ResizedRows, RowGradients, RowResize};
 
 /// Resizes the planes of `xs` to `size` = (rows, columns). The same size gives the same tensor, without a copy.
 ///

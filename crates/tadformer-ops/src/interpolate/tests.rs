@@ -58,6 +58,35 @@ fn both_layouts_match_the_definition() {
 }
 
 #[test]
+fn row_by_row_is_the_same_to_the_last_bit_and_so_is_the_way_back() {
+    for ((h, w), size) in CASES {
+        let what = format!("{h}×{w} to {size:?}");
+        let xs = Var::from_tensor(&named_tensor("xs", (1, 3, h, w), 0.0, 1.0).unwrap()).unwrap();
+        let ys = interpolate_planes(&xs, size).unwrap();
+        let weights = named_tensor("weights", (1, 3, size.0, size.1), 0.0, 1.0).unwrap();
+        let grads = (&ys * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (source, expected, weights) = (flat(&xs), flat(&ys), flat(&weights));
+
+        let resize = RowResize::new((h, w), size, size, 3);
+        let (mut rows, mut back) = (ResizedRows::new(&resize), RowGradients::new(&resize, &(0..size.0)));
+        let of = |planes: &[f32], y: usize, width: usize, height: usize| -> Vec<f32> {
+            planes.chunks_exact(width * height).flat_map(|p| p[y * width..][..width].to_vec()).collect()
+        };
+        for y in 0..size.0 {
+            let row = rows.row(y, |i, row| row.copy_from_slice(&of(&source, i, w, h)));
+            assert_eq!(row, of(&expected, y, size.1, size.0), "{what}: row {y}");
+            back.add(y, &of(&weights, y, size.1, size.0));
+        }
+        let (first, gradient) = back.finish();
+        let expected = flat(grads.get(&xs).unwrap());
+        for (i, row) in gradient.chunks_exact(3 * w).enumerate() {
+            assert_eq!(row, of(&expected, first + i, w, h), "{what}: gradient of row {}", first + i);
+        }
+    }
+}
+
+#[test]
 fn the_gradient_is_that_of_the_differences() {
     for (grid, size) in CASES {
         let what = format!("{grid:?} to {size:?}");

@@ -1,6 +1,8 @@
 //! Logistic loss with positives and negatives in balance.
 
-use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
+use super::UNLABELLED;
+use super::logits::DenseLogits;
+use super::pixels::{Channels, LossValue, PixelLoss, count, mean};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
@@ -21,12 +23,17 @@ const STRIP: usize = 64;
 /// Kept for the backward: `∂L/∂x`.
 ///
 /// # Shapes
-/// - `logits` and `labels` of one shape
+/// - `logits`: [`DenseLogits`]; planes may be of any shape
+/// - `labels` of the shape of the planes
 ///
 /// # Errors
 /// Shapes that differ, or a weight outside `0..=1`.
-pub fn balanced_bce(logits: &Tensor, labels: &Tensor, positive_weight: Option<f64>) -> Result<LossValue> {
-    weighted(logits, labels, positive_weight, |_| true)
+pub fn balanced_bce<'a>(
+    logits: impl Into<DenseLogits<'a>>,
+    labels: &Tensor,
+    positive_weight: Option<f64>,
+) -> Result<LossValue> {
+    weighted(logits.into(), labels, positive_weight, |_| true)
 }
 
 /// [`balanced_bce`] over labelled pixels alone: pixels of label 255 count neither in the sums, nor in `n`, nor in the share
@@ -34,70 +41,93 @@ pub fn balanced_bce(logits: &Tensor, labels: &Tensor, positive_weight: Option<f6
 ///
 /// # Errors
 /// As [`balanced_bce`].
-pub fn balanced_bce_labelled(
-    logits: &Tensor,
+pub fn balanced_bce_labelled<'a>(
+    logits: impl Into<DenseLogits<'a>>,
     labels: &Tensor,
     positive_weight: Option<f64>,
 ) -> Result<LossValue> {
-    weighted(logits, labels, positive_weight, |y| y != UNLABELLED)
+    weighted(logits.into(), labels, positive_weight, |y| y != UNLABELLED)
 }
 
 fn weighted(
-    logits: &Tensor,
+    logits: DenseLogits<'_>,
     labels: &Tensor,
     positive_weight: Option<f64>,
-    counts: impl Fn(f32) -> bool + Sync + Copy,
+    counts: fn(f32) -> bool,
 ) -> Result<LossValue> {
-    require_same_shape(OP, logits, labels)?;
-    let (logits, labels) = (logits.contiguous()?, labels.contiguous()?);
-    let mut gradient = gradient_for(&logits);
-    let (sum, labelled) = {
-        let (x, y) = (read(OP, &logits)?, read(OP, &labels)?);
+    logits.require_same_shape(OP, labels)?;
+    let labels = labels.contiguous()?;
+    let (labelled, w) = {
+        let y = read(OP, &labels)?;
         let labelled = count(&y, counts);
-        let n = labelled.max(1) as f64;
         let w = match positive_weight {
             Some(w) if (0.0..=1.0).contains(&w) => w,
             Some(w) => bail!("{OP}: the weight of the positives is {w}, expected 0 to 1"),
-            None => count(&y, |y| counts(y) && !positive(y)) as f64 / n,
+            None => count(&y, |y| counts(y) && !positive(y)) as f64 / labelled.max(1) as f64,
         };
-        let weight = |y: f32| {
-            if !counts(y) {
-                0.0
-            } else if positive(y) {
-                w as f32
-            } else {
-                1.0 - w as f32
-            }
-        };
-        let planes = Planes::flat(x.len());
-        let sum = planes.sum(&mut gradient, |mut block| {
-            let (x, y) = (planes.run(&x, &block, 0), planes.run(&y, &block, 0));
-            sum_block(x, y, weight, 1.0 / n as f32, block.gradient.pop().unwrap_or_default())
-        });
-        (sum, labelled)
+        (labelled, w)
     };
-    loss_value(OP, &logits, sum / labelled.max(1) as f64, gradient, labelled)
+    let loss = BalancedBce {
+        counts,
+        positive: w as f32,
+        negative: 1.0 - w as f32,
+        scale: 1.0 / labelled.max(1) as f32,
+    };
+    mean(OP, logits, &labels, labelled, Channels::Apart, &loss)
+}
+
+struct BalancedBce {
+    /// Whether an entry with this label counts at all.
+    counts: fn(f32) -> bool,
+    /// The weight of positives.
+    positive: f32,
+    /// The weight of negatives.
+    negative: f32,
+    /// The factor of the gradient.
+    scale: f32,
+}
+
+impl BalancedBce {
+    fn weight(&self, label: f32) -> f32 {
+        if !(self.counts)(label) {
+            0.0
+        } else if positive(label) {
+            self.positive
+        } else {
+            self.negative
+        }
+    }
+
+    fn sum_channel(&self, xs: &[f32], ys: &[f32], gradient: &mut [f32]) -> f64 {
+        let mut sum = 0.0;
+        for (i, (xs, ys)) in xs.chunks(STRIP).zip(ys.chunks(STRIP)).enumerate() {
+            let (mut losses, mut slopes) = ([0f32; STRIP], [0f32; STRIP]);
+            vectorize(Logistic(xs, ys, &mut losses, &mut slopes));
+            for (loss, y) in losses.iter().zip(ys) {
+                sum += f64::from(self.weight(*y) * loss);
+            }
+            for ((g, slope), y) in gradient.iter_mut().skip(i * STRIP).zip(&slopes).zip(ys) {
+                *g = self.weight(*y) * self.scale * slope;
+            }
+        }
+        sum
+    }
+}
+
+impl PixelLoss for BalancedBce {
+    fn sum(&self, logits: &[&[f32]], labels: &[&[f32]], gradient: &mut [&mut [f32]]) -> f64 {
+        let mut gradient = gradient.iter_mut();
+        let mut sum = 0.0;
+        for (xs, ys) in logits.iter().zip(labels) {
+            sum += self.sum_channel(xs, ys, gradient.next().map_or(&mut [], |run| run));
+        }
+        sum
+    }
 }
 
 #[inline(always)]
 fn positive(label: f32) -> bool {
     label >= 0.5
-}
-
-/// The weighted sum of a block; `scale` is the factor of its gradient.
-fn sum_block(xs: &[f32], ys: &[f32], weight: impl Fn(f32) -> f32, scale: f32, gradient: &mut [f32]) -> f64 {
-    let mut sum = 0.0;
-    for (i, (xs, ys)) in xs.chunks(STRIP).zip(ys.chunks(STRIP)).enumerate() {
-        let (mut losses, mut slopes) = ([0f32; STRIP], [0f32; STRIP]);
-        vectorize(Logistic(xs, ys, &mut losses, &mut slopes));
-        for (loss, y) in losses.iter().zip(ys) {
-            sum += f64::from(weight(*y) * loss);
-        }
-        for ((g, slope), y) in gradient.iter_mut().skip(i * STRIP).zip(&slopes).zip(ys) {
-            *g = weight(*y) * scale * slope;
-        }
-    }
-    sum
 }
 
 /// With `s = −x` for positives and `x` for negatives: `ℓ = log(1 + e^s) = max(s, 0) + log(1 + e^−|x|)`, `dℓ/ds = σ(s)`.

@@ -1,6 +1,8 @@
 //! Softmax cross-entropy over classes in planes.
 
-use super::{BLOCK, LossValue, Planes, UNLABELLED, gradient_for, loss_value};
+use super::logits::DenseLogits;
+use super::pixels::{Channels, LossValue, PixelLoss, mean};
+use super::{BLOCK, UNLABELLED};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
@@ -19,31 +21,38 @@ const STRIP: usize = 64;
 /// Kept for the backward: `∂L/∂x = (softmax(x) − [c = label])/n`.
 ///
 /// # Shapes
-/// - `logits` `(b, c, h, w)`; `labels` `(b, 1, h, w)`, `0.0..c` in whole numbers, or 255 for a pixel without a label
+/// - `logits`: [`DenseLogits`] of `c` channels
+/// - `labels` `(b, 1, h, w)`, `0.0..c` in whole numbers, or 255 for a pixel without a label
 ///
 /// # Errors
 /// Shapes that do not fit, or a label that is no class: the message names pixel, label and number of classes.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<LossValue> {
-    let planes = Planes::of(logits)?;
-    let (b, classes, h, w) = logits.dims4()?;
+pub fn cross_entropy<'a>(logits: impl Into<DenseLogits<'a>>, labels: &Tensor) -> Result<LossValue> {
+    let logits = logits.into();
+    let [b, classes, h, w] = logits.beside(OP, labels)?;
     if labels.dims() != [b, 1, h, w] {
-        bail!("{OP}: logits {:?} need labels {:?}, found {:?}", logits.dims(), [b, 1, h, w], labels.dims());
+        bail!(
+            "{OP}: logits {:?} need labels {:?}, found {:?}",
+            [b, classes, h, w],
+            [b, 1, h, w],
+            labels.dims()
+        );
     }
-    let (logits, labels) = (logits.contiguous()?, labels.contiguous()?);
-    let mut gradient = gradient_for(&logits);
-    let (sum, labelled) = {
-        let (x, y) = (read(OP, &logits)?, read(OP, &labels)?);
-        let labelled = count_labelled(&y, classes, h, w)?;
-        let scale = 1.0 / labelled.max(1) as f32;
-        let sum = planes.sum(&mut gradient, |mut block| {
-            let runs: Vec<&[f32]> = (0..classes).map(|c| planes.run(&x, &block, c)).collect();
-            let y = Planes { channels: 1, ..planes }.run(&y, &block, 0);
-            let mut strip = vec![[0f32; STRIP]; classes];
-            sum_block(&runs, y, scale, &mut strip, &mut block.gradient)
-        });
-        (sum, labelled)
-    };
-    loss_value(OP, &logits, sum / labelled.max(1) as f64, gradient, labelled)
+    let labels = labels.contiguous()?;
+    let labelled = count_labelled(&read(OP, &labels)?, classes, h, w)?;
+    let loss = CrossEntropy { scale: 1.0 / labelled.max(1) as f32 };
+    mean(OP, logits, &labels, labelled, Channels::Together, &loss)
+}
+
+struct CrossEntropy {
+    /// The factor of each pixel's gradient.
+    scale: f32,
+}
+
+impl PixelLoss for CrossEntropy {
+    fn sum(&self, logits: &[&[f32]], labels: &[&[f32]], gradient: &mut [&mut [f32]]) -> f64 {
+        let mut strip = vec![[0f32; STRIP]; logits.len()];
+        sum_run(logits, labels[0], self.scale, &mut strip, gradient)
+    }
 }
 
 /// The number of labelled pixels, once every label is known to be a class.
@@ -69,8 +78,8 @@ fn count_labelled(labels: &[f32], classes: usize, height: usize, width: usize) -
     Ok(blocks.iter().map(|(labelled, _)| labelled).sum())
 }
 
-/// The sum over the labelled pixels of a block; `scale` is the factor of each pixel's gradient.
-fn sum_block(
+/// The sum over the labelled pixels of a run; `scale` is the factor of each pixel's gradient.
+fn sum_run(
     logits: &[&[f32]],
     labels: &[f32],
     scale: f32,

@@ -1,6 +1,8 @@
 //! Mean absolute difference over labelled entries.
 
-use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
+use super::UNLABELLED;
+use super::logits::DenseLogits;
+use super::pixels::{Channels, LossValue, PixelLoss, count_labelled, mean};
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor};
@@ -12,32 +14,40 @@ const OP: &str = "masked l1";
 /// Kept for the backward: `∂L/∂x = sign(x − label)/n`, 0 where they are equal.
 ///
 /// # Shapes
-/// - `prediction` and `labels` of one shape
+/// - `prediction`: [`DenseLogits`]; planes may be of any shape
+/// - `labels` of the shape of the planes
 ///
 /// # Errors
 /// Shapes that differ.
-pub fn masked_l1(prediction: &Tensor, labels: &Tensor) -> Result<LossValue> {
-    require_same_shape(OP, prediction, labels)?;
-    let (prediction, labels) = (prediction.contiguous()?, labels.contiguous()?);
-    let mut gradient = gradient_for(&prediction);
-    let (sum, labelled) = {
-        let (x, y) = (read(OP, &prediction)?, read(OP, &labels)?);
-        let labelled = count(&y, |y| y != UNLABELLED);
-        let scale = 1.0 / labelled.max(1) as f32;
-        let planes = Planes::flat(x.len());
-        let sum = planes.sum(&mut gradient, |mut block| {
-            let (x, y) = (planes.run(&x, &block, 0), planes.run(&y, &block, 0));
-            let gradient = block.gradient.pop().unwrap_or_default();
-            vectorize(SumBlock(x, y, scale, gradient))
-        });
-        (sum, labelled)
-    };
-    loss_value(OP, &prediction, sum / labelled.max(1) as f64, gradient, labelled)
+pub fn masked_l1<'a>(prediction: impl Into<DenseLogits<'a>>, labels: &Tensor) -> Result<LossValue> {
+    let prediction = prediction.into();
+    prediction.require_same_shape(OP, labels)?;
+    let labels = labels.contiguous()?;
+    let labelled = count_labelled(&read(OP, &labels)?);
+    let loss = MaskedL1 { scale: 1.0 / labelled.max(1) as f32 };
+    mean(OP, prediction, &labels, labelled, Channels::Apart, &loss)
 }
 
-struct SumBlock<'a>(&'a [f32], &'a [f32], f32, &'a mut [f32]);
+struct MaskedL1 {
+    /// The factor of the gradient.
+    scale: f32,
+}
 
-impl Kernel for SumBlock<'_> {
+impl PixelLoss for MaskedL1 {
+    fn sum(&self, logits: &[&[f32]], labels: &[&[f32]], gradient: &mut [&mut [f32]]) -> f64 {
+        let mut gradient = gradient.iter_mut();
+        let mut sum = 0.0;
+        for (xs, ys) in logits.iter().zip(labels) {
+            let slopes: &mut [f32] = gradient.next().map_or(&mut [], |run| run);
+            sum += vectorize(SumRun(xs, ys, self.scale, slopes));
+        }
+        sum
+    }
+}
+
+struct SumRun<'a>(&'a [f32], &'a [f32], f32, &'a mut [f32]);
+
+impl Kernel for SumRun<'_> {
     type Output = f64;
 
     #[inline(always)]

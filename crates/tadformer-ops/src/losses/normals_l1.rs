@@ -1,6 +1,8 @@
 //! Distance of predicted directions from surface normals.
 
-use super::{LossValue, Planes, UNLABELLED, count, gradient_for, loss_value, require_same_shape};
+use super::UNLABELLED;
+use super::logits::DenseLogits;
+use super::pixels::{Channels, LossValue, PixelLoss, count_labelled, mean};
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
 use candle_core::{Result, Tensor, bail};
@@ -21,36 +23,40 @@ const EPS: f64 = 1e-12;
 /// PyTorch; its gradient is finite but enormous (`1e12/n`). All arithmetic is `f64`.
 ///
 /// # Shapes
-/// - `prediction` and `labels` `(b, 3, h, w)`
+/// - `prediction`: [`DenseLogits`] of 3 channels
+/// - `labels` `(b, 3, h, w)`
 ///
 /// # Errors
 /// Other shapes.
-pub fn normals_l1(prediction: &Tensor, labels: &Tensor) -> Result<LossValue> {
-    require_same_shape(OP, prediction, labels)?;
-    let planes = Planes::of(prediction)?;
-    if planes.channels != 3 {
-        bail!("{OP}: the prediction is {:?}, expected 3 channels", prediction.dims());
+pub fn normals_l1<'a>(prediction: impl Into<DenseLogits<'a>>, labels: &Tensor) -> Result<LossValue> {
+    let prediction = prediction.into();
+    prediction.require_same_shape(OP, labels)?;
+    if prediction.beside(OP, labels)?[1] != 3 {
+        bail!("{OP}: the prediction is {:?}, expected 3 channels", prediction.tensor().dims());
     }
-    let (prediction, labels) = (prediction.contiguous()?, labels.contiguous()?);
-    let mut gradient = gradient_for(&prediction);
-    let (sum, labelled) = {
-        let (x, y) = (read(OP, &prediction)?, read(OP, &labels)?);
-        let labelled = count(&y, |y| y != UNLABELLED);
-        let scale = 1.0 / labelled.max(1) as f64;
-        let sum = planes.sum(&mut gradient, |mut block| {
-            let runs = [0, 1, 2].map(|c| (planes.run(&x, &block, c), planes.run(&y, &block, c)));
-            sum_block(&runs, scale, &mut block.gradient)
-        });
-        (sum, labelled)
-    };
-    loss_value(OP, &prediction, sum / labelled.max(1) as f64, gradient, labelled)
+    let labels = labels.contiguous()?;
+    let labelled = count_labelled(&read(OP, &labels)?);
+    let loss = NormalsL1 { scale: 1.0 / labelled.max(1) as f64 };
+    mean(OP, prediction, &labels, labelled, Channels::Together, &loss)
+}
+
+struct NormalsL1 {
+    /// The factor of the gradient.
+    scale: f64,
+}
+
+impl PixelLoss for NormalsL1 {
+    fn sum(&self, logits: &[&[f32]], labels: &[&[f32]], gradient: &mut [&mut [f32]]) -> f64 {
+        let runs: Runs<'_> = std::array::from_fn(|c| (logits[c], labels[c]));
+        sum_run(&runs, self.scale, gradient)
+    }
 }
 
 /// Prediction and label of each channel.
 type Runs<'a> = [(&'a [f32], &'a [f32]); 3];
 
-/// The sum of a block; `scale` is the factor of its gradient.
-fn sum_block(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
+/// The sum of a run; `scale` is the factor of its gradient.
+fn sum_run(runs: &Runs<'_>, scale: f64, gradient: &mut [&mut [f32]]) -> f64 {
     let len = runs[0].0.len();
     let mut sum = 0.0;
     for first in (0..len).step_by(STRIP) {

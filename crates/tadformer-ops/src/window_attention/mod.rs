@@ -29,7 +29,8 @@ pub struct Attended {
 /// between tokens of different regions) act between tokens alone. Places outside the grid take no part. Swin Transformer
 /// (arXiv 2103.14030), section 3.2; TADFormer (arXiv 2501.04293), section 3.
 ///
-/// Kept for the backward: queries, keys and values; probabilities are computed again.
+/// Kept for the backward: `qkv` and `prompts`, that is queries, keys and values. Computed again, window by window: scores
+/// and probabilities.
 ///
 /// # Shapes
 /// - `qkv` `(b, h, w, 3c)`: queries, keys and values, each head by head
