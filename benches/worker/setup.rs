@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
-use tadformer::config::{AdaptationConfig, DataConfig, ModelConfig};
+use tadformer::config::{AdaptationConfig, DataConfig, ModelConfig, TrainConfig};
 use tadformer::{Config, Override, Precision, Session};
 use tadformer_benches::normal;
 use tadformer_data::{IGNORE, LabelKind, Task, TaskSpec};
@@ -24,6 +24,9 @@ pub(crate) struct Setup {
     /// Tasks of PASCAL-Context
     #[arg(long, value_delimiter = ',', default_value = "semseg,normals,sal,human_parts")]
     tasks: Vec<String>,
+    /// Stages of the backbone whose blocks run again in the backward, for example `0,1`
+    #[arg(long, value_delimiter = ',')]
+    grad_checkpointing: Vec<usize>,
     /// What operands of the linear layers' products are rounded to
     #[arg(long, value_enum, default_value_t = PrecisionName::F32)]
     precision: PrecisionName,
@@ -46,7 +49,9 @@ impl Setup {
             ..DataConfig::default()
         };
         let model = ModelConfig { adaptation, ..ModelConfig::default() };
-        let config = Config { model, data, precision: self.precision(), ..Config::default() };
+        let train =
+            TrainConfig { grad_checkpointing: self.grad_checkpointing.clone(), ..TrainConfig::default() };
+        let config = Config { model, data, train, precision: self.precision(), ..Config::default() };
         // Reading it back checks every value.
         let none: [Override; 0] = [];
         Ok(Config::parse(&config.to_toml()?, "the worker's arguments", &none)?)

@@ -54,7 +54,7 @@ pub struct BlockOutput {
     pub xs: Tensor,
     /// The prompts for the next block, `(b, t, c)`.
     pub prompts: Option<Tensor>,
-    /// Raw scores of prompts and tokens, `(b, h, w, t, heads)`.
+    /// Raw scores of prompts and tokens, `(b, h, w, t, heads)`; a stage that is checkpointed does not keep them.
     pub scores: Option<Tensor>,
     /// The task streams of a task-adapting block.
     pub tasks: Option<TaskOutput>,

@@ -24,6 +24,7 @@ mod attention;
 mod mlp;
 mod task_streams;
 mod block;
+mod stage_block;
 mod stage;
 mod swin;
 

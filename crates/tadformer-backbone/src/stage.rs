@@ -1,7 +1,8 @@
 //! A stage: blocks at one resolution, then patch merging.
 
-use crate::block::{BlockOutput, Position, SwinBlock};
+use crate::block::{BlockOutput, Position};
 use crate::patch_merging::PatchMerging;
+use crate::stage_block::StageBlock;
 use crate::{Skip, SwinConfig, TaskOutput, Tuning};
 use candle_core::{Result, Tensor};
 use tadformer_ops::{Init, Mode, Params, gated_mix, linear};
@@ -9,7 +10,8 @@ use tadformer_ops::{Init, Mode, Params, gated_mix, linear};
 /// A stage; state-dict names `blocks`, `downsample`, `prompt_gate`.
 #[derive(Debug, Clone)]
 pub struct SwinStage {
-    blocks: Vec<SwinBlock>,
+    blocks: Vec<StageBlock>,
+    checkpointing: bool,
     downsample: Option<PatchMerging>,
     skip: Option<(Skip, Tensor)>,
     task_prompts_up: Option<Tensor>,
@@ -41,7 +43,7 @@ impl SwinStage {
         };
         let blocks = (0..config.depths[stage])
             .map(|block| {
-                SwinBlock::new(config, tuning, Position { stage, block }, &params.pp("blocks").pp(block))
+                StageBlock::new(config, tuning, Position { stage, block }, &params.pp("blocks").pp(block))
             })
             .collect::<Result<_>>()?;
         let place = params.pp("downsample");
@@ -49,7 +51,12 @@ impl SwinStage {
         let task_prompts_up = (merges && adapted)
             .then(|| place.pp("task_prompts_up").trainable("weight", (2 * dim, dim), Init::swin()))
             .transpose()?;
-        Ok(Self { blocks, downsample, skip, task_prompts_up })
+        Ok(Self { blocks, checkpointing: false, downsample, skip, task_prompts_up })
+    }
+
+    /// Whether training keeps the inputs of blocks alone and runs each again in its backward.
+    pub fn set_grad_checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     /// `(b, h, w, c)` tokens and `(b, t, c)` prompts.
@@ -59,7 +66,11 @@ impl SwinStage {
     pub fn forward(&self, xs: &Tensor, prompts: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<StageOutput> {
         let mut stream = BlockOutput { xs: xs.clone(), prompts: prompts.cloned(), scores: None, tasks: None };
         for block in &self.blocks {
-            stream = block.forward(&stream.xs, stream.prompts.as_ref(), mode)?;
+            stream = if self.checkpointing {
+                block.forward_checkpointed(&stream.xs, stream.prompts.as_ref(), mode)?
+            } else {
+                block.forward(&stream.xs, stream.prompts.as_ref(), mode)?
+            };
         }
         let tasks = match (stream.tasks, &self.skip) {
             (Some(tasks), Some(skip)) => Some(self.merge(&with_skip(tasks, skip)?)?),

@@ -43,6 +43,24 @@ impl Swin {
         Ok(Self { task_prompts, patch_embed, layers, stride: config.stride() })
     }
 
+    /// Checkpoints the blocks of the given stages, 0 to 3, and of no others: training keeps their inputs alone and runs them
+    /// again in the backward, with the same losses and gradients (timm's method of this name).
+    ///
+    /// # Errors
+    /// A stage that does not exist.
+    pub fn set_grad_checkpointing(&mut self, stages: &[usize]) -> Result<()> {
+        if let Some(stage) = stages.iter().find(|stage| **stage >= self.layers.len()) {
+            bail!(
+                "backbone: there is no stage {stage} to checkpoint, expected 0 to {}",
+                self.layers.len() - 1
+            );
+        }
+        for (stage, layer) in self.layers.iter_mut().enumerate() {
+            layer.set_grad_checkpointing(stages.contains(&stage));
+        }
+        Ok(())
+    }
+
     /// The four stages' outputs for a normalised image `(b, 3, H, W)`.
     ///
     /// # Errors

@@ -25,6 +25,7 @@
 //! | [`split`] | `(parts · n, …)` | equal parts | nothing |
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
 //! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
+//! | [`checkpoint`] | any | any | inputs, the random stream |
 //! | [`cross_entropy`], [`balanced_bce`], [`normals_l1`], [`masked_l1`] | logits, labels | a number | the gradient itself |
 //!
 //! ```
@@ -73,12 +74,14 @@ mod image_patches;
 mod merge_patches;
 mod interpolate;
 mod losses;
+mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use activation::{gelu, relu};
 pub use autocast::{Precision, autocast};
 pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
+pub use checkpoint::checkpoint;
 pub use drop::{DropoutMask, drop_path_factors, dropout, residual};
 pub use dynamic_conv::{dynamic_conv, window_mean};
 pub use filter_norm::filter_norm;

@@ -80,6 +80,17 @@ impl Params {
         Var::from_tensor(&self.source.get(&self.path(name), &shape.into(), init, Role::Buffer)?)
     }
 
+    /// What `build` makes with these params, and the variables that it asked them for, in that order.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn with_variables<T>(&self, build: impl FnOnce(&Self) -> Result<T>) -> Result<(T, Vec<Tensor>)> {
+        let listener = Arc::new(Listener { source: Arc::clone(&self.source), heard: Mutex::default() });
+        let built = build(&Self { source: Arc::clone(&listener) as Arc<dyn Source>, ..self.clone() })?;
+        let heard = std::mem::take(&mut *listener.heard());
+        Ok((built, heard))
+    }
+
     fn path(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
@@ -91,6 +102,28 @@ impl std::fmt::Debug for Params {
             .field("prefix", &self.prefix)
             .field("frozen", &self.frozen)
             .finish_non_exhaustive()
+    }
+}
+
+/// A source that remembers the variables that layers ask it for as trainable.
+struct Listener {
+    source: Arc<dyn Source>,
+    heard: Mutex<Vec<Tensor>>,
+}
+
+impl Listener {
+    fn heard(&self) -> MutexGuard<'_, Vec<Tensor>> {
+        self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Source for Listener {
+    fn get(&self, name: &str, shape: &Shape, init: Init, role: Role) -> Result<Tensor> {
+        let tensor = self.source.get(name, shape, init, role)?;
+        if role == Role::Trainable && tensor.is_variable() {
+            self.heard().push(tensor.clone());
+        }
+        Ok(tensor)
     }
 }
 
@@ -252,6 +285,21 @@ mod tests {
         let message = store.params().trainable("stray", 3, Init::ZEROS).unwrap_err().to_string();
         assert!(message.contains("`stray` has shape [2], but the model needs [3]"), "{message}");
         assert!(store.params().pp("x").trainable("w", 2, Init::ZEROS).is_err());
+    }
+
+    #[test]
+    fn the_variables_of_a_part_are_those_that_it_asked_for() {
+        let store = ParamStore::new(0);
+        let build = |params: &Params| {
+            params.frozen("w", 2, Init::ZEROS)?;
+            params.buffer("mean", 2, Init::ZEROS)?;
+            params.frozen_scope().trainable("norm", 2, Init::ONES)?;
+            params.pp("lora").trainable("a", 2, Init::ZEROS)
+        };
+        let (built, variables) = store.params().pp("block").with_variables(build).unwrap();
+        let ids: Vec<_> = variables.iter().map(Tensor::id).collect();
+        assert_eq!(ids, [built.id()]);
+        assert_eq!(store.get("block.lora.a").unwrap().tensor.id(), built.id());
     }
 
     #[test]

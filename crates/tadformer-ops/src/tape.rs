@@ -174,6 +174,11 @@ thread_local! {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    with_gradients(false, f)
+}
+
+/// Runs `f` with or without a tape, whatever is so around it.
+pub(crate) fn with_gradients<R>(on: bool, f: impl FnOnce() -> R) -> R {
     /// Puts the switch back, also when `f` panics.
     struct Restore(bool);
     impl Drop for Restore {
@@ -181,7 +186,7 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
             GRADIENTS_OFF.set(self.0);
         }
     }
-    let _restore = Restore(GRADIENTS_OFF.replace(true));
+    let _restore = Restore(GRADIENTS_OFF.replace(!on));
     f()
 }
 

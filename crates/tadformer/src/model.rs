@@ -39,6 +39,14 @@ impl MultiTaskModel {
         Ok(Self { backbone, decoders, stride: swin.stride() })
     }
 
+    /// [`Swin::set_grad_checkpointing`] of the backbone.
+    ///
+    /// # Errors
+    /// A stage that does not exist.
+    pub fn set_grad_checkpointing(&mut self, stages: &[usize]) -> Result<()> {
+        self.backbone.set_grad_checkpointing(stages)
+    }
+
     /// Logits of every task, in order, at the image's size: [`coarse_logits`](Self::coarse_logits), resized.
     ///
     /// # Shapes

@@ -88,7 +88,8 @@ impl Session {
 
     fn build(config: Config, specs: Vec<TaskSpec>, pretrained: Pretrained) -> Result<Self> {
         let store = ParamStore::with_values(config.seed, pretrained.values);
-        let model = MultiTaskModel::new(&config.model, &specs, &store.params())?;
+        let mut model = MultiTaskModel::new(&config.model, &specs, &store.params())?;
+        model.set_grad_checkpointing(&config.train.grad_checkpointing)?;
         Ok(Self { config, model, store, specs, origin: pretrained.origin, unknown: pretrained.unknown })
     }
 }

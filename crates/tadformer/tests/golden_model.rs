@@ -29,10 +29,21 @@ fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor
 
 #[test]
 fn micro_model_values_losses_and_gradients() {
+    assert_micro_model(&[]);
+}
+
+#[test]
+fn a_checkpointed_micro_model_has_the_same_values_losses_and_gradients() {
+    assert_micro_model(&[0, 1, 2, 3]);
+}
+
+#[track_caller]
+fn assert_micro_model(checkpointed: &[usize]) {
     let file = open("micro_model");
     let store = GoldenStore::new();
     let specs = specs();
-    let model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
+    let mut model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
+    model.set_grad_checkpointing(checkpointed).unwrap();
     let names: BTreeSet<String> = store.with_role(Role::Trainable).into_iter().map(|e| e.name).collect();
     let expected: BTreeSet<String> = serde_json::from_value(file.meta["trainable"].clone()).unwrap();
     assert_eq!(names, expected, "trainable tensors");

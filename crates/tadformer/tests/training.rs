@@ -179,6 +179,32 @@ fn the_loss_of_a_fixed_batch_falls() {
 }
 
 #[test]
+fn checkpointed_stages_have_the_same_losses_and_gradients() {
+    let adaptation = AdaptationConfig { rank: 4, dropout: 0.3, ..AdaptationConfig::default() };
+    for method in [Method::Tadformer, Method::Full] {
+        let config = ModelConfig { drop_path_rate: 0.5, adaptation, ..config(method, hrnet()) };
+        let mut network = Network::new(&config);
+        let batch = batch(64, 96);
+        let (loss, gradients) = network.gradients(&batch);
+        for stages in [&[0][..], &[1, 3], &[0, 1, 2, 3]] {
+            network.model.set_grad_checkpointing(stages).unwrap();
+            let (found, again) = network.gradients(&batch);
+            assert_eq!(found, loss, "{stages:?}");
+            assert!(gradients.missing().eq(again.missing()), "{stages:?}: tensors without a gradient");
+            for entry in network.store.with_role(Role::Trainable) {
+                let of = |gradients: &Gradients| {
+                    let gradient = gradients.get(&entry.name).unwrap();
+                    gradient.map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                };
+                assert_eq!(of(&again), of(&gradients), "{stages:?}: `{}`", entry.name);
+            }
+        }
+        let message = network.model.set_grad_checkpointing(&[1, 4]).unwrap_err().to_string();
+        assert!(message.contains("no stage 4 to checkpoint, expected 0 to 3"), "{message}");
+    }
+}
+
+#[test]
 fn sides_that_are_no_multiples_of_the_stride_train_and_predict() {
     let mut network = Network::new(&config(Method::Tadformer, hrnet()));
     let batch = batch(50, 37);

@@ -156,6 +156,14 @@ mod tests {
         let several = message("[train]\nbatch_size = 0\n[data]\nsize = [0, 224]\n", &[]);
         assert!(several.contains("train.batch_size") && several.contains("data.size"), "{several}");
         assert!(message("[data]\ntasks = [\"segsem\"]\n", &[]).contains("segsem"));
+        let stages = message("", &["train.grad_checkpointing=[4, 1, 1]"]);
+        assert!(
+            stages.contains("`train.grad_checkpointing` names stage 4, expected some of 0 to 3"),
+            "{stages}"
+        );
+        assert!(stages.contains("`train.grad_checkpointing` names stage 1 twice"), "{stages}");
+        let set = ["train.grad_checkpointing=[0,1]".parse().unwrap()];
+        assert_eq!(Config::parse("", "c.toml", &set).unwrap().train.grad_checkpointing, [0, 1]);
     }
 
     #[test]

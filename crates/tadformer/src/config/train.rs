@@ -16,6 +16,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches whose gradients are averaged before an update.
     pub accumulation: usize,
+    /// Stages of the backbone, 0 to 3, whose blocks run a second time in the backward instead of keeping what it needs: less
+    /// memory, more time, the same numbers.
+    pub grad_checkpointing: Vec<usize>,
     /// Largest norm of the gradient of all trainable tensors together.
     pub clip_norm: f64,
     /// Epochs between evaluations; there is one before the first epoch and one after the last in any case.
@@ -38,6 +41,7 @@ impl Default for TrainConfig {
             accumulation: 1,
             schedule: ScheduleConfig::default(),
             adamw: AdamWConfig::default(),
+            grad_checkpointing: Vec::new(),
             clip_norm: 5.0,
             loss_weights: BTreeMap::new(),
             eval_every: 5,
@@ -66,6 +70,14 @@ impl TrainConfig {
                 ("train.panels", self.panels as f64, 0.0..=1000.0),
             ],
         );
+        for (i, stage) in self.grad_checkpointing.iter().enumerate() {
+            if *stage > 3 {
+                problems
+                    .push(format!("`train.grad_checkpointing` names stage {stage}, expected some of 0 to 3"));
+            } else if self.grad_checkpointing[..i].contains(stage) {
+                problems.push(format!("`train.grad_checkpointing` names stage {stage} twice"));
+            }
+        }
         problems
             .extend(self.schedule.problems(self.epochs).iter().map(|p| format!("in `train.schedule`, {p}")));
         problems.extend(self.adamw.problems().iter().map(|p| format!("in `train.adamw`, {p}")));
