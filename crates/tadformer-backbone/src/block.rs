@@ -178,7 +178,7 @@ impl SwinBlock {
         let middle = self.add(shortcut, &proj_site.forward_tasks(&us, &proj.frozen, windows)?, mode)?;
         drop((us, proj));
         let whole = Windows::whole(h, w)?;
-        let codes = fc1_site.codes(&self.norm2.forward(&middle)?, &whole)?;
+        let codes = fc1_site.codes(self.norm2.forward(&middle)?, &whole)?;
         let activated = fc1_site.codes_through_gelu(&codes, &fc1, fc2_site, &whole)?;
         drop((codes, fc1));
         let xs = self.add(&middle, &fc2_site.from_codes(&activated, &fc2)?, mode)?;

@@ -236,8 +236,7 @@ mod tests {
         let run = |part: Part| {
             let weight = var("weight", (4, 4));
             let inputs = [var("x", (5, 4)), var("y", (5, 4))].map(Var::into_inner);
-            let outputs =
-                autocast(Precision::Bf16, || part(&inputs, &weight, &mut Mode::Eval)).unwrap();
+            let outputs = autocast(Precision::Bf16, || part(&inputs, &weight, &mut Mode::Eval)).unwrap();
             let grads = outputs[0].sqr().unwrap().sum_all().unwrap().backward().unwrap();
             values(grads.get(&weight).unwrap())
         };

@@ -75,16 +75,18 @@ impl TaModule {
     /// # Errors
     /// Shapes that do not fit each other or `windows`.
     pub fn forward_tasks(&self, us: &Tensor, frozen: &Tensor, windows: &Windows) -> Result<Tensor> {
-        self.from_codes(&self.codes(us, windows)?, frozen)
+        self.from_codes(&self.codes(us.clone(), windows)?, frozen)
     }
 
     /// `DTF(A u_t)`, `(tasks · b, h, w, in)` to `(tasks · b, h, w, r)`: the first half of
-    /// [`forward_tasks`](Self::forward_tasks).
+    /// [`forward_tasks`](Self::forward_tasks). What only this call holds of `us` is freed before the filter runs.
     ///
     /// # Errors
     /// As [`forward_tasks`](Self::forward_tasks).
-    pub fn codes(&self, us: &Tensor, windows: &Windows) -> Result<Tensor> {
-        self.filter(self.low_rank().down(us)?, windows)
+    pub fn codes(&self, us: Tensor, windows: &Windows) -> Result<Tensor> {
+        let zs = self.low_rank().down(&us)?;
+        drop(us);
+        self.filter(zs, windows)
     }
 
     /// The second half of [`forward_tasks`](Self::forward_tasks): `f + s · B z_t`.
