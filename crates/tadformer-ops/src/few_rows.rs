@@ -21,9 +21,9 @@ pub(crate) fn suit(x: Matrix<'_>, b: Matrix<'_>) -> bool {
     m * k * n > 0 && m < FEW && x.row(0).is_some() && (b.column(0).is_some() || b.row(0).is_some())
 }
 
-/// `dst += alpha · x b`, `dst` in row-major order; with `parallel` by all threads. Each number is summed in one order,
+/// `dst += alpha · x b`, `dst` in row-major order, columns shared out among threads. Each number is summed in one order,
 /// whatever their number. The matrices [`suit`].
-pub(crate) fn add(alpha: f32, x: Matrix<'_>, b: Matrix<'_>, dst: &mut [f32], parallel: bool) {
+pub(crate) fn add(alpha: f32, x: Matrix<'_>, b: Matrix<'_>, dst: &mut [f32]) {
     let (m, n) = (x.shape().0, b.shape().1);
     let rows: Vec<&[f32]> = (0..m).filter_map(|i| x.row(i)).collect();
     assert_eq!((rows.len(), dst.len()), (m, m * n), "rows that lie side by side, and room for the product");
@@ -37,11 +37,7 @@ pub(crate) fn add(alpha: f32, x: Matrix<'_>, b: Matrix<'_>, dst: &mut [f32], par
         }
         sums
     };
-    let blocks: Vec<Vec<f32>> = if parallel {
-        (0..n.div_ceil(COLUMNS)).into_par_iter().map(block).collect()
-    } else {
-        (0..n.div_ceil(COLUMNS)).map(block).collect()
-    };
+    let blocks: Vec<Vec<f32>> = (0..n.div_ceil(COLUMNS)).into_par_iter().map(block).collect();
     for (i, y) in dst.chunks_exact_mut(n).enumerate() {
         for (y, sums) in y.chunks_mut(COLUMNS).zip(&blocks) {
             let sums = &sums[i * y.len()..][..y.len()];
@@ -156,11 +152,12 @@ mod tests {
             let (x, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
             let bt: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             for matrix in [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).t()] {
-                let found = [false, true].map(|parallel| {
+                let found = [1, 3].map(|threads| {
                     let mut y = start.clone();
                     let x = Matrix::new(&x, m, k);
                     assert!(suit(x, matrix));
-                    add(0.5, x, matrix, &mut y, parallel);
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| add(0.5, x, matrix, &mut y));
                     y
                 });
                 assert_eq!(found[0], found[1]);

@@ -188,7 +188,8 @@ fn write_plain<'d>(
         b.rows,
         b.cols
     );
-    let few = few_rows::suit(x, b);
+    // Where it is worth several threads: the gemm crate would pack the matrix on one.
+    let few = !matches!(parallelism, Parallelism::None) && few_rows::suit(x, b);
     let accumulate = match start {
         // A product without an inner dimension writes nothing.
         Start::Zero if few || x.cols == 0 => {
@@ -210,7 +211,7 @@ fn write_plain<'d>(
     if few {
         // SAFETY: every start has just written all of it.
         let dst = unsafe { written(space) };
-        few_rows::add(alpha, x, b, dst, !matches!(parallelism, Parallelism::None));
+        few_rows::add(alpha, x, b, dst);
         return dst;
     }
     // SAFETY: there is room for the product, and numbers where it accumulates; after it all numbers are there.
