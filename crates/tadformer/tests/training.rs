@@ -10,6 +10,7 @@ use tadformer_backbone::SwinConfig;
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig, spec};
 use tadformer_data::{Dataset, Pipeline, Task, TaskSpec};
 use tadformer_decoders::DecoderConfig;
+use tadformer_ops::testing::assert_close;
 use tadformer_ops::{Mode, ParamStore, Rng, Role};
 
 const TASKS: [&str; 6] = ["semseg", "human_parts", "sal", "normals", "edge", "depth"];
@@ -192,11 +193,11 @@ fn checkpointed_stages_have_the_same_losses_and_gradients() {
             assert_eq!(found, loss, "{stages:?}");
             assert!(gradients.missing().eq(again.missing()), "{stages:?}: tensors without a gradient");
             for entry in network.store.with_role(Role::Trainable) {
-                let of = |gradients: &Gradients| {
-                    let gradient = gradients.get(&entry.name).unwrap();
-                    gradient.map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
-                };
-                assert_eq!(of(&again), of(&gradients), "{stages:?}: `{}`", entry.name);
+                let of = |gradients: &Gradients| gradients.get(&entry.name).unwrap();
+                // What several functions use gets a sum, whose order may be another one on the second tape.
+                if let (Some(again), Some(gradient)) = (of(&again), of(&gradients)) {
+                    assert_close(&format!("{stages:?}: `{}`", entry.name), &again, &gradient, 1e-5);
+                }
             }
         }
         let message = network.model.set_grad_checkpointing(&[1, 4]).unwrap_err().to_string();

@@ -17,7 +17,7 @@ pub struct TrainConfig {
     /// Batches whose gradients are averaged before an update.
     pub accumulation: usize,
     /// Stages of the backbone, 0 to 3, whose blocks run a second time in the backward instead of keeping what it needs: less
-    /// memory, more time, the same numbers.
+    /// memory, more time, the same losses, gradients to rounding.
     pub grad_checkpointing: Vec<usize>,
     /// Largest norm of the gradient of all trainable tensors together.
     pub clip_norm: f64,
