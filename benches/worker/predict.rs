@@ -4,34 +4,24 @@ use crate::Work;
 use crate::setup::Setup;
 use anyhow::Result;
 use candle_core::Tensor;
-use rayon::prelude::*;
 use tadformer::Session;
-use tadformer_data::Raster;
-use tadformer_data::draw::activate;
 use tadformer_ops::{Mode, no_grad};
 
 pub(crate) struct Predict {
     session: Session,
     images: Tensor,
-    batch: usize,
 }
 
 impl Predict {
     pub(crate) fn new(setup: &Setup) -> Result<Self> {
-        Ok(Self { session: setup.session()?, images: setup.images()?, batch: setup.batch() })
+        Ok(Self { session: setup.session()?, images: setup.images()? })
     }
 }
 
 impl Work for Predict {
     fn step(&mut self) -> Result<()> {
-        let logits = no_grad(|| self.session.model.forward(&self.images, &mut Mode::Eval))?;
-        logits.par_iter().try_for_each(|(task, logits)| {
-            for i in 0..self.batch {
-                let (channels, height, width) = logits.get(i)?.dims3()?;
-                let data = logits.get(i)?.flatten_all()?.to_vec1()?;
-                std::hint::black_box(activate(*task, &Raster { channels, height, width, data })?);
-            }
-            Ok(())
-        })
+        let logits = no_grad(|| self.session.model.coarse_logits(&self.images, &mut Mode::Eval))?;
+        std::hint::black_box(logits.activated(None)?);
+        Ok(())
     }
 }

@@ -22,8 +22,8 @@ const STRIP: usize = 64;
 ///
 /// `parameters` are the variables that `f` uses besides its inputs; one that is not among them gets no gradient from
 /// here. The second run draws the same random numbers as the first, in the same precision, and the stream of `mode` goes
-/// on as if there had been one run: losses and gradients are those of `f` itself, to the last bit. (What several
-/// checkpointed parts share gets the sum of their sums, which may round otherwise than one sum.)
+/// on as if there had been one run: losses are those of `f` itself to the last bit, gradients to rounding (what several
+/// functions use gets a sum, whose order may be another one on the second tape).
 ///
 /// `f` has no effect but its outputs: a BatchNorm in it would update its running statistics twice. It runs only once where
 /// no variable leads to inputs or parameters and under [`no_grad`], and so in the first run of another checkpointed part.

@@ -18,13 +18,14 @@
 //! | [`residual`] | two streams | their sum | a factor a sample |
 //! | [`window_attention`] | `(b, h, w, 3c)`, prompts | context, prompts, raw scores | inputs |
 //! | [`task_condition`] | scores, context | `(tasks · b, h, w, c)` | inputs |
-//! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | inputs |
+//! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | nothing; inputs |
 //! | [`filter_norm`] | `(n, c · taps)` | the same | input |
 //! | [`image_patches`] | `(b, c, H, W)` | `(b, H/p, W/p, c · p²)` | nothing |
 //! | [`merge_patches`] | `(n, h, w, c)` | `(n, h/2, w/2, 4c)` | nothing |
 //! | [`split`] | `(parts · n, …)` | equal parts | nothing |
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
 //! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
+//! | [`resized_strips`] | tokens | what is made of strips of planes | (no backward) |
 //! | [`checkpoint`] | any | any | inputs, the random stream |
 //! | [`cross_entropy`], [`balanced_bce`], [`normals_l1`], [`masked_l1`] | logits, labels | a number | the gradient itself |
 //!
@@ -89,7 +90,9 @@ pub use frozen_linear::FrozenLinear;
 pub use gate::gated_mix;
 pub use image_patches::image_patches;
 pub use init::Init;
-pub use interpolate::{interpolate_planes, interpolate_tokens, interpolate_tokens_sum};
+pub use interpolate::{
+    ResizeStep, Strip, interpolate_planes, interpolate_tokens, interpolate_tokens_sum, resized_strips,
+};
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
 pub use linear::{Linear, linear, linear_columns};
 pub use losses::{

@@ -1,9 +1,11 @@
 //! What the decoders say, before it is resized to the image.
 
-use candle_core::{Result, Tensor};
-use tadformer_data::Task;
+use candle_core::{Error, Result, Tensor};
+use rayon::prelude::*;
+use tadformer_data::draw::activate;
+use tadformer_data::{Raster, Task};
 use tadformer_decoders::logit_planes;
-use tadformer_ops::DenseLogits;
+use tadformer_ops::{DenseLogits, ResizeStep, Strip, resized_strips};
 
 /// Logits of some tasks as tokens `(b, h, w, outputs)`, each on its decoder's own grid, and the size that they are for.
 ///
@@ -41,5 +43,70 @@ impl CoarseLogits {
         let resize =
             |tokens: &Tensor| logit_planes(tokens, self.padded)?.narrow(2, 0, height)?.narrow(3, 0, width);
         self.tasks.iter().map(|(task, tokens)| Ok((*task, resize(tokens)?))).collect()
+    }
+
+    /// The maps that the logits stand for ([`activate`]), task by task and in each the images of the batch, at the image's
+    /// size or resized from it to `other` = (rows, columns).
+    ///
+    /// The same numbers as of [`resized`](Self::resized), a second resize and [`activate`], a few rows at a time: no
+    /// logits of those sizes exist.
+    ///
+    /// # Errors
+    /// A number of channels that a task cannot have, or an empty side.
+    pub fn activated(&self, other: Option<(usize, usize)>) -> Result<Vec<Vec<Raster>>> {
+        let mut steps = vec![ResizeStep { size: self.padded, kept: self.size }];
+        if let Some(size) = other.filter(|size| *size != self.size) {
+            steps.push(ResizeStep { size, kept: size });
+        }
+        let (height, width) = other.unwrap_or(self.size);
+        self.tasks
+            .par_iter()
+            .map(|(task, tokens)| {
+                let (images, _, _, channels) = tokens.dims4()?;
+                let map = Raster::filled(task.label_channels(), height, width, 0.0);
+                let mut maps = vec![map; images];
+                let strips = resized_strips(tokens, &steps, |strip: Strip| {
+                    let data = strip.planes;
+                    let logits = Raster { channels, height: strip.rows, width, data };
+                    Ok((strip.image, strip.first, activate(*task, &logits).map_err(Error::wrap)?))
+                })?;
+                for (image, first, strip) in strips {
+                    let rows = strip.height * width;
+                    for (channel, plane) in strip.data.chunks_exact(rows).enumerate() {
+                        let start = (channel * height + first) * width;
+                        maps[image].data[start..][..rows].copy_from_slice(plane);
+                    }
+                }
+                Ok(maps)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tadformer_ops::interpolate_planes;
+    use tadformer_ops::testing::named_tensor;
+
+    #[test]
+    fn maps_made_strip_by_strip_are_those_of_whole_logits() {
+        let channels = |task: Task| if task.name == "semseg" { 21 } else { task.label_channels() };
+        let tokens = |task: Task| named_tensor(task.name, (2, 13, 11, channels(task)), 0.0, 3.0).unwrap();
+        let tasks: Vec<Task> = Task::all().filter(|task| task.name != "human_parts").collect();
+        let coarse = tasks.iter().map(|task| (*task, tokens(*task))).collect();
+        let coarse = CoarseLogits::new(coarse, (64, 64), (50, 61));
+        for other in [None, Some((50, 61)), Some((123, 77)), Some((7, 5))] {
+            let maps = coarse.activated(other).unwrap();
+            assert_eq!(maps.len(), tasks.len());
+            for ((task, logits), maps) in coarse.resized().unwrap().iter().zip(&maps) {
+                let logits = interpolate_planes(logits, other.unwrap_or((50, 61))).unwrap();
+                for (i, map) in maps.iter().enumerate() {
+                    let expected =
+                        activate(*task, &crate::evaluate::raster(&logits.get(i).unwrap()).unwrap());
+                    assert_eq!(*map, expected.unwrap(), "{task}, image {i}, {other:?}");
+                }
+            }
+        }
     }
 }

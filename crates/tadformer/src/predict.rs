@@ -100,14 +100,30 @@ impl Predictor {
     /// # Errors
     /// A picture without pixels or with too many.
     pub fn predict(&self, picture: &Raster) -> Result<Vec<(Task, Raster)>> {
-        let [height, width] = self.config.data.size;
-        let sample = Sample { id: String::new(), image: picture.clone(), labels: Vec::new() };
-        let sample = Pipeline::evaluation(height, width).apply(sample, &mut Rng::named(0, "predict", 0))?;
-        let image = Tensor::from_vec(sample.image.data, (1, 3, height, width), &Device::Cpu)?;
         let size = (picture.height, picture.width);
         let resized =
             |(task, logits): (Task, Tensor)| Ok((task, raster(&interpolate_planes(&logits, size)?.get(0)?)?));
-        self.logits(&image)?.into_par_iter().map(resized).collect()
+        self.logits(&self.image(picture)?)?.into_par_iter().map(resized).collect()
+    }
+
+    /// What [`activate`](Self::activate) makes of [`predict`](Self::predict), the same numbers without the logits of whole
+    /// pictures: less memory and time where they are not asked for.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn maps(&self, picture: &Raster) -> Result<Vec<Raster>> {
+        let image = self.image(picture)?;
+        let forward = || self.model.coarse_logits(&image, &mut Mode::Eval);
+        let coarse = autocast(self.config.precision, || no_grad(forward))?;
+        Ok(coarse.activated(Some((picture.height, picture.width)))?.into_iter().flatten().collect())
+    }
+
+    /// A picture as the model takes it, `(1, 3, h, w)`.
+    fn image(&self, picture: &Raster) -> Result<Tensor> {
+        let [height, width] = self.config.data.size;
+        let sample = Sample { id: String::new(), image: picture.clone(), labels: Vec::new() };
+        let sample = Pipeline::evaluation(height, width).apply(sample, &mut Rng::named(0, "predict", 0))?;
+        Ok(Tensor::from_vec(sample.image.data, (1, 3, height, width), &Device::Cpu)?)
     }
 
     /// Logits `(b, outputs, h, w)` of each task for normalised images `(b, 3, h, w)`, at their own size.

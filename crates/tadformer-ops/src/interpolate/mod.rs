@@ -5,6 +5,7 @@
 mod axis;
 mod by_row;
 mod cpu;
+mod strips;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use candle_core::{Result, Tensor, bail};
 use cpu::Geometry;
 
 pub(crate) use by_row::{ResizedRows, RowGradients, RowResize};
+pub(crate) use strips::token_row;
+pub use strips::{ResizeStep, Strip, resized_strips};
 
 /// Resizes the planes of `xs` to `size` = (rows, columns). The same size gives the same tensor, without a copy.
 ///

@@ -87,6 +87,43 @@ fn row_by_row_is_the_same_to_the_last_bit_and_so_is_the_way_back() {
 }
 
 #[test]
+fn strips_of_several_steps_are_those_of_whole_maps() {
+    let step = |size, kept| ResizeStep { size, kept };
+    let chains = [
+        vec![step((40, 36), (40, 36))],
+        vec![step((9, 7), (9, 7))],
+        vec![step((64, 64), (50, 37)), step((71, 113), (71, 113))],
+        vec![step((40, 33), (40, 33)), step((40, 33), (39, 20)), step((11, 90), (10, 90))],
+        vec![step((96, 96), (96, 96)), step((5, 3), (5, 3))],
+    ];
+    let xs = named_tensor("xs", (2, 9, 7, 3), 0.0, 1.0).unwrap();
+    for steps in chains {
+        let mut expected = xs.permute((0, 3, 1, 2)).unwrap();
+        for ResizeStep { size, kept } in &steps {
+            let resized = interpolate_planes(&expected, *size).unwrap();
+            expected = resized.narrow(2, 0, kept.0).unwrap().narrow(3, 0, kept.1).unwrap();
+        }
+        let (_, _, rows, columns) = expected.dims4().unwrap();
+        let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let found = resized_strips(&xs, &steps, |s| Ok((s.image, s.first, s.rows, s.planes))).unwrap();
+        assert_eq!(found.iter().map(|(_, _, rows, _)| rows).sum::<usize>(), 2 * rows);
+        let mut next = (0, 0);
+        for (image, first, count, planes) in found {
+            assert_eq!((image, first), next, "strips come in their order");
+            for (channel, plane) in planes.chunks_exact(count * columns).enumerate() {
+                let start = ((image * 3 + channel) * rows + first) * columns;
+                assert_eq!(plane, &expected[start..][..count * columns], "{steps:?}, row {first}");
+            }
+            next = if first + count == rows { (image + 1, 0) } else { (image, first + count) };
+        }
+    }
+    let refused = |steps: &[ResizeStep]| resized_strips(&xs, steps, |_| Ok(())).unwrap_err().to_string();
+    assert!(refused(&[]).contains("no step"));
+    assert!(refused(&[step((8, 8), (9, 8))]).contains("keep (9, 8)"));
+    assert!(refused(&[step((0, 8), (0, 8))]).contains("(0, 8)"));
+}
+
+#[test]
 fn the_gradient_is_that_of_the_differences() {
     for (grid, size) in CASES {
         let what = format!("{grid:?} to {size:?}");

@@ -2,7 +2,7 @@
 //! back through the transposed interpolation.
 
 use super::pixels::PixelLoss;
-use crate::interpolate::{ResizedRows, RowGradients, RowResize};
+use crate::interpolate::{ResizedRows, RowGradients, RowResize, token_row};
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
@@ -40,7 +40,7 @@ pub(super) fn sum(
             let mut slopes = vec![0f32; if wanted { resize.row() } else { 0 }];
             let mut sum = 0.0;
             for y in range {
-                let row = resized.row(y, |source, row| planes(&tokens[source * w * c..][..w * c], c, row));
+                let row = resized.row(y, |source, row| token_row(tokens, c, source, row));
                 let x: Vec<&[f32]> = row.chunks_exact(columns).collect();
                 let labels: Vec<&[f32]> = labels
                     .chunks_exact(rows * columns)
@@ -66,14 +66,6 @@ pub(super) fn sum(
         }
     }
     Ok(parts.iter().map(|(sum, _)| sum).sum())
-}
-
-/// A row of tokens as a row of each channel.
-fn planes(tokens: &[f32], channels: usize, row: &mut [f32]) {
-    let columns = tokens.len() / channels;
-    for (channel, plane) in row.chunks_exact_mut(columns).enumerate() {
-        plane.iter_mut().zip(tokens.chunks_exact(channels)).for_each(|(x, token)| *x = token[channel]);
-    }
 }
 
 /// Adds a row of each channel to a row of tokens.
