@@ -4,23 +4,25 @@ use crate::Work;
 use crate::setup::Setup;
 use anyhow::Result;
 use candle_core::Tensor;
-use tadformer::Session;
-use tadformer_ops::{Mode, no_grad};
+use tadformer::{MultiTaskModel, Session};
+use tadformer_ops::{Mode, autocast, no_grad};
 
 pub(crate) struct Predict {
-    session: Session,
+    model: MultiTaskModel,
     images: Tensor,
 }
 
 impl Predict {
     pub(crate) fn new(setup: &Setup) -> Result<Self> {
-        Ok(Self { session: setup.session()?, images: setup.images()? })
+        let Session { mut model, .. } = setup.session()?;
+        autocast(setup.precision(), || model.pack())?;
+        Ok(Self { model, images: setup.images()? })
     }
 }
 
 impl Work for Predict {
     fn step(&mut self) -> Result<()> {
-        let logits = no_grad(|| self.session.model.coarse_logits(&self.images, &mut Mode::Eval))?;
+        let logits = no_grad(|| self.model.coarse_logits(&self.images, &mut Mode::Eval))?;
         std::hint::black_box(logits.activated(None)?);
         Ok(())
     }

@@ -43,6 +43,16 @@ impl WindowAttention {
         &self.proj
     }
 
+    /// Packs both linears for prediction ([`Site::packed`]).
+    ///
+    /// # Errors
+    /// One that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.qkv = self.qkv.packed()?;
+        self.proj = self.proj.packed()?;
+        Ok(())
+    }
+
     /// Attends within `windows`: normalised tokens `(b, h, w, c)` and prompts `(b, t, c)` to what the heads give, before
     /// `proj`.
     ///

@@ -93,6 +93,15 @@ impl SwinBlock {
         })
     }
 
+    /// Packs the linears of attention and MLP for prediction ([`Site::packed`](tadformer_peft::Site::packed)).
+    ///
+    /// # Errors
+    /// One that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.attn.pack()?;
+        self.mlp.pack()
+    }
+
     /// `(b, h, w, c)` tokens and `(b, t, c)` prompts, of any grid.
     ///
     /// # Errors

@@ -34,6 +34,16 @@ impl Mlp {
         })
     }
 
+    /// Packs both linears for prediction ([`Site::packed`]).
+    ///
+    /// # Errors
+    /// One that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.fc1 = self.fc1.packed()?;
+        self.fc2 = self.fc2.packed()?;
+        Ok(())
+    }
+
     /// `(…, c)` to the same shape.
     ///
     /// # Errors

@@ -59,6 +59,14 @@ impl SwinStage {
         self.checkpointing = on;
     }
 
+    /// Packs the linears of all blocks for prediction ([`Site::packed`](tadformer_peft::Site::packed)).
+    ///
+    /// # Errors
+    /// One that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.blocks.iter_mut().try_for_each(StageBlock::pack)
+    }
+
     /// `(b, h, w, c)` tokens and `(b, t, c)` prompts.
     ///
     /// # Errors

@@ -25,6 +25,11 @@ impl StageBlock {
         Ok(Self { block: Arc::new(block), variables })
     }
 
+    /// See [`SwinBlock::pack`].
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        Arc::make_mut(&mut self.block).pack()
+    }
+
     pub(crate) fn forward(
         &self,
         xs: &Tensor,

@@ -61,6 +61,16 @@ impl Swin {
         Ok(())
     }
 
+    /// Gets ready for prediction and nothing else: low-rank updates are folded into the frozen weights where no task's
+    /// stream stands on those, and frozen weights laid out as products read them
+    /// ([`Site::packed`](tadformer_peft::Site::packed)). Outputs are the same to rounding.
+    ///
+    /// # Errors
+    /// A network that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(SwinStage::pack)
+    }
+
     /// The four stages' outputs for a normalised image `(b, 3, H, W)`.
     ///
     /// # Errors

@@ -5,10 +5,34 @@ use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use candle_core::{Result, Tensor};
 
 /// Elements a row when a tensor is worked through without regard to its shape.
 const STRIP: usize = 64;
+
+/// What comes between the input and a linear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputActivation {
+    /// Nothing.
+    Identity,
+    /// GELU, computed again where it is needed instead of being kept.
+    Gelu,
+}
+
+impl InputActivation {
+    /// What it makes of `xs`, in `space` where that is needed.
+    pub(crate) fn of<'a>(self, xs: &'a [f32], space: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::Identity => xs,
+            Self::Gelu => {
+                space.resize(xs.len(), 0.0);
+                vectorize(GeluStrip(xs, space));
+                space
+            }
+        }
+    }
+}
 
 /// `x · Φ(x)`, the exact (erf) form (`torch.nn.GELU()`), of a tensor of any shape. Kept for the backward: `x`.
 ///
@@ -66,10 +90,10 @@ impl Kernel for GeluStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
-            *y = elementary::gelu::<FMA>(x);
+            *y = elementary::gelu::<V>(x);
         }
     }
 }
@@ -81,10 +105,10 @@ impl Kernel for GeluBackwardStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
-            *dx = g * gelu_slope::<FMA>(x);
+            *dx = g * gelu_slope::<V>(x);
         }
     }
 }
@@ -96,10 +120,10 @@ impl Kernel for GeluSlopes<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, grads) = self;
         for (g, &x) in grads.iter_mut().zip(xs) {
-            *g *= gelu_slope::<FMA>(x);
+            *g *= gelu_slope::<V>(x);
         }
     }
 }
@@ -111,9 +135,9 @@ impl Kernel for GeluInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         for x in self.0 {
-            *x = elementary::gelu::<FMA>(*x);
+            *x = elementary::gelu::<V>(*x);
         }
     }
 }
@@ -124,7 +148,7 @@ impl Kernel for ReluStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
             *y = x.max(0.0);
@@ -138,7 +162,7 @@ impl Kernel for ReluBackwardStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
             *dx = if x > 0.0 { g } else { 0.0 };

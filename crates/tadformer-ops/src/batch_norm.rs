@@ -4,6 +4,7 @@ use crate::host::read;
 use crate::rows::{make, sum_blocks};
 use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use crate::{Init, Mode, Params};
 use candle_core::{Device, Result, Tensor, Var, bail};
 use rayon::prelude::*;
@@ -162,13 +163,13 @@ impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, mean, scale, bias, ys) = self;
         let c = mean.len();
         let (scale, bias) = (&scale[..c], &bias[..c]);
         for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
             for i in 0..c {
-                let value = mul_add::<FMA>(x[i] - mean[i], scale[i], bias[i]);
+                let value = mul_add::<V>(x[i] - mean[i], scale[i], bias[i]);
                 // A NaN is neither and stays.
                 y[i] = if RELU && value <= 0.0 { 0.0 } else { value };
             }
@@ -178,8 +179,8 @@ impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
 
 /// The gradient of the normalised and scaled number: with `RELU`, 0 where the forward cut it off.
 #[inline(always)]
-fn pass<const FMA: bool, const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32 {
-    if RELU && mul_add::<FMA>(centred, scale, bias) <= 0.0 { 0.0 } else { grad }
+fn pass<V: Vector, const RELU: bool>(grad: f32, centred: f32, scale: f32, bias: f32) -> f32 {
+    if RELU && mul_add::<V>(centred, scale, bias) <= 0.0 { 0.0 } else { grad }
 }
 
 /// Adds `g · (x − mean)` to the first half of `sum` and `g` to the second.
@@ -196,7 +197,7 @@ impl<const RELU: bool> Kernel for ParameterRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, grads, mean, scale, bias, sum) = self;
         let c = mean.len();
         let (dnormal, dbias) = sum.split_at_mut(c);
@@ -204,7 +205,7 @@ impl<const RELU: bool> Kernel for ParameterRows<'_, RELU> {
         for (x, g) in xs.chunks_exact(c).zip(grads.chunks_exact(c)) {
             for i in 0..c {
                 let centred = x[i] - mean[i];
-                let g = pass::<FMA, RELU>(g[i], centred, scale[i], bias[i]);
+                let g = pass::<V, RELU>(g[i], centred, scale[i], bias[i]);
                 dnormal[i] += g * centred;
                 dbias[i] += g;
             }
@@ -228,14 +229,14 @@ impl<const RELU: bool> Kernel for BackwardRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, grads, mean, scale, bias, offset, slope, dxs) = self;
         let c = mean.len();
         let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
         for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
             for i in 0..c {
                 let centred = x[i] - mean[i];
-                let g = pass::<FMA, RELU>(g[i], centred, scale[i], bias[i]);
+                let g = pass::<V, RELU>(g[i], centred, scale[i], bias[i]);
                 dx[i] = scale[i] * (g - offset[i] - slope[i] * centred);
             }
         }
@@ -286,7 +287,7 @@ impl Kernel for BlockMoments<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(block, part) = self;
         let (mean, squares) = part.split_at_mut(part.len() / 2);
         let c = mean.len();

@@ -5,6 +5,7 @@ use crate::rng::{Mode, Rng, mix};
 use crate::rows::{AddTo, make};
 use crate::simd::{Kernel, LANES, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use candle_core::{Result, Shape, Tensor, bail};
 
 /// Numbers that sixteen hashes decide.
@@ -74,7 +75,7 @@ impl Kernel for MaskStrips<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(mask, start, xs) = self;
         let DropoutMask { key, threshold, keep } = mask;
         for (i, xs) in xs.chunks_mut(STRIP).enumerate() {
@@ -176,7 +177,7 @@ impl Kernel for AddRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(s, b, factor, ys) = self;
         for ((y, s), b) in ys.iter_mut().zip(s).zip(b) {
             *y = s + factor * b;

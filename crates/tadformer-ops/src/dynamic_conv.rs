@@ -5,6 +5,7 @@ use crate::host::read;
 use crate::rows::zeros;
 use crate::simd::{Kernel, LANES, mul_add, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use crate::windows::Place;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -229,7 +230,7 @@ impl Kernel for MeanOf<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(places, xs, mean) = self;
         let c = mean.len();
         for place in places {
@@ -249,7 +250,7 @@ impl Kernel for Convolve<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(grid, window, taps, k, xs, ys) = self;
         let c = grid.channels;
         let mut pairs = Vec::with_capacity(k * k);
@@ -266,7 +267,7 @@ impl Kernel for Convolve<'_> {
                     let x: &[f32; LANES] =
                         xs[token * c + chunk * LANES..].first_chunk().expect("a chunk of a row");
                     for i in 0..LANES {
-                        sums[i] = mul_add::<FMA>(f[i], x[i], sums[i]);
+                        sums[i] = mul_add::<V>(f[i], x[i], sums[i]);
                     }
                 }
                 *y = sums;
@@ -288,7 +289,7 @@ impl Kernel for Correlate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(grid, window, k, xs, grads, taps) = self;
         let c = grid.channels;
         let mut pairs = Vec::with_capacity(k * k);
@@ -298,7 +299,7 @@ impl Kernel for Correlate<'_> {
             for (tap, token) in &pairs {
                 let (f, x) = (&mut taps[tap * c..][..c], &xs[token * c..][..c]);
                 for ((f, g), x) in f.iter_mut().zip(g).zip(x) {
-                    *f = mul_add::<FMA>(*g, *x, *f);
+                    *f = mul_add::<V>(*g, *x, *f);
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! Elementary functions as straight-line arithmetic, so that loops over them become vector code.
 
 use crate::simd::mul_add;
+use crate::vector::Vector;
 
 /// `e^x`, within 2 ulp for `x` in `-87..=88`; 0 below, and never infinite.
 #[inline(always)]
-pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn exp<V: Vector>(x: f32) -> f32 {
     // x = n ln2 + r with |r| <= ln2/2, in two steps so that n ln2 is exact enough; e^r by its Taylor polynomial, whose
     // next term is below 1e-8; 2^n by building the exponent field.
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -12,21 +13,22 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
-    let n = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = mul_add::<FMA>(n, -LN2_LOW, mul_add::<FMA>(n, -LN2_HIGH, clamped));
+    let rounded = mul_add::<V>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = mul_add::<V>(n, -LN2_LOW, mul_add::<V>(n, -LN2_HIGH, clamped));
     let mut tail = 1.0 / 5040.0;
     for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 1.0 / 2.0] {
-        tail = mul_add::<FMA>(tail, r, term);
+        tail = mul_add::<V>(tail, r, term);
     }
-    let mantissa = 1.0 + mul_add::<FMA>(r * r, tail, r);
-    // After the clamp n is an integer in -126..=127.
-    let power = f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23);
+    let mantissa = 1.0 + mul_add::<V>(r * r, tail, r);
+    // After the clamp n is an integer in -126..=127, and the lowest bits of the rounded sum are its own.
+    let power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { mantissa * power }
 }
 
 /// `GELU(x) = x Φ(x)`, the exact (erf) form, within 2e-7 times the larger of `|x|` and 4.
 #[inline(always)]
-pub(crate) fn gelu<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn gelu<V: Vector>(x: f32) -> f32 {
     // Φ(x) − 1/2 is odd: x times a polynomial in x², here in 2 (x / 5.25)² − 1, which keeps all terms small. The polynomial
     // is a least-squares fit weighted to a minimax one (Lawson), error 1.6e-8; beyond ±5.25 Φ is 0 or 1 in `f32`.
     const LIMIT: f32 = 5.25;
@@ -47,14 +49,14 @@ pub(crate) fn gelu<const FMA: bool>(x: f32) -> f32 {
         -0.000_656_583_9,
         0.000_239_950_14,
     ];
-    let (near, odd) = odd_polynomial::<FMA, 15>(x, LIMIT, &P);
+    let (near, odd) = odd_polynomial::<V, 15>(x, LIMIT, &P);
     let factor = if x > LIMIT { x } else { near };
     factor * (0.5 + odd)
 }
 
 /// `GELU'(x) = Φ(x) + x φ(x)`, within 5e-7.
 #[inline(always)]
-pub(crate) fn gelu_slope<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn gelu_slope<V: Vector>(x: f32) -> f32 {
     // As for GELU itself: GELU' − 1/2 is odd. Error of the fit 2.4e-8.
     const P: [f32; 18] = [
         0.123_071_83,
@@ -76,17 +78,17 @@ pub(crate) fn gelu_slope<const FMA: bool>(x: f32) -> f32 {
         0.006_217_06,
         -0.002_445_362,
     ];
-    0.5 + odd_polynomial::<FMA, 18>(x, 5.75, &P).1
+    0.5 + odd_polynomial::<V, 18>(x, 5.75, &P).1
 }
 
 /// `x` cut to `±limit`, and that times the polynomial `p` of `2 (x / limit)² − 1`. NaN stays NaN.
 #[inline(always)]
-fn odd_polynomial<const FMA: bool, const N: usize>(x: f32, limit: f32, p: &[f32; N]) -> (f32, f32) {
+fn odd_polynomial<V: Vector, const N: usize>(x: f32, limit: f32, p: &[f32; N]) -> (f32, f32) {
     let x = x.clamp(-limit, limit);
-    let s = mul_add::<FMA>(x * x, 2.0 / (limit * limit), -1.0);
+    let s = mul_add::<V>(x * x, 2.0 / (limit * limit), -1.0);
     let mut sum = p[N - 1];
     for i in (0..N - 1).rev() {
-        sum = mul_add::<FMA>(sum, s, p[i]);
+        sum = mul_add::<V>(sum, s, p[i]);
     }
     (x, x * sum)
 }
@@ -94,6 +96,7 @@ fn odd_polynomial<const FMA: bool, const N: usize>(x: f32, limit: f32, p: &[f32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::{Fused, Plain};
 
     fn grid() -> impl Iterator<Item = f32> {
         (-120_000..=120_000).map(|i| i as f32 * 1e-4)
@@ -103,12 +106,12 @@ mod tests {
     fn exp_is_within_two_ulp() {
         for x in grid().chain((-86..=88).map(|i| i as f32)) {
             let exact = f64::from(x).exp();
-            for ours in [exp::<true>(x), exp::<false>(x)] {
+            for ours in [exp::<Fused>(x), exp::<Plain>(x)] {
                 assert!((f64::from(ours) / exact - 1.0).abs() < 2.4e-7, "exp({x}) = {ours}, exactly {exact}");
             }
         }
-        assert_eq!([exp::<true>(-100.0), exp::<false>(-100.0)], [0.0; 2]);
-        assert_eq!([exp::<true>(0.0), exp::<false>(0.0)], [1.0; 2]);
+        assert_eq!([exp::<Fused>(-100.0), exp::<Plain>(-100.0)], [0.0; 2]);
+        assert_eq!([exp::<Fused>(0.0), exp::<Plain>(0.0)], [1.0; 2]);
     }
 
     #[test]
@@ -118,7 +121,7 @@ mod tests {
             let cdf = 0.5 * libm::erfc(-exact / std::f64::consts::SQRT_2);
             let density = (-0.5 * exact * exact).exp() / std::f64::consts::TAU.sqrt();
             for (gelu, slope) in
-                [(gelu::<true>(x), gelu_slope::<true>(x)), (gelu::<false>(x), gelu_slope::<false>(x))]
+                [(gelu::<Fused>(x), gelu_slope::<Fused>(x)), (gelu::<Plain>(x), gelu_slope::<Plain>(x))]
             {
                 let allowed = 2e-7 * exact.abs().max(4.0);
                 assert!((f64::from(gelu) - exact * cdf).abs() < allowed, "gelu({x}) = {gelu}");
@@ -126,6 +129,6 @@ mod tests {
                 assert!((f64::from(slope) - exact_slope).abs() < 5e-7, "gelu'({x}) = {slope}");
             }
         }
-        assert!(gelu::<true>(f32::NAN).is_nan() && gelu_slope::<true>(f32::NAN).is_nan());
+        assert!(gelu::<Fused>(f32::NAN).is_nan() && gelu_slope::<Fused>(f32::NAN).is_nan());
     }
 }

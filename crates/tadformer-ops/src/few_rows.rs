@@ -4,6 +4,7 @@
 
 use crate::gemm::Matrix;
 use crate::simd::{Kernel, LANES, fold, mul_add, vectorize};
+use crate::vector::Vector;
 use rayon::prelude::*;
 
 /// Fewer rows than this are few: each is multiplied with a piece of the matrix while that is in the nearest cache.
@@ -59,7 +60,7 @@ impl Kernel for AlongColumns<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let count = self.sums.len() / self.rows.len().max(1);
         for start in (0..count).step_by(ABREAST) {
             let last = count - 1;
@@ -67,7 +68,7 @@ impl Kernel for AlongColumns<'_> {
             let columns: [&[f32]; ABREAST] =
                 std::array::from_fn(|j| self.b.column(self.first + last.min(start + j)).unwrap_or_default());
             for (i, row) in self.rows.iter().enumerate() {
-                let products = dots::<FMA>(row, columns);
+                let products = dots::<V>(row, columns);
                 for (j, product) in products.into_iter().enumerate().take(count - start) {
                     self.sums[i * count + start + j] = product;
                 }
@@ -77,7 +78,7 @@ impl Kernel for AlongColumns<'_> {
 }
 
 #[inline(always)]
-fn dots<const FMA: bool>(row: &[f32], columns: [&[f32]; ABREAST]) -> [f32; ABREAST] {
+fn dots<V: Vector>(row: &[f32], columns: [&[f32]; ABREAST]) -> [f32; ABREAST] {
     let (xs, rest) = row.as_chunks::<LANES>();
     let [a, b, c, d] = columns;
     let [a_chunks, b_chunks, c_chunks, d_chunks] = [
@@ -91,22 +92,22 @@ fn dots<const FMA: bool>(row: &[f32], columns: [&[f32]; ABREAST]) -> [f32; ABREA
         ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
     for ((((x, a), b), c), d) in xs.iter().zip(a_chunks).zip(b_chunks).zip(c_chunks).zip(d_chunks) {
         for i in 0..LANES {
-            sum_a[i] = mul_add::<FMA>(x[i], a[i], sum_a[i]);
+            sum_a[i] = mul_add::<V>(x[i], a[i], sum_a[i]);
         }
         for i in 0..LANES {
-            sum_b[i] = mul_add::<FMA>(x[i], b[i], sum_b[i]);
+            sum_b[i] = mul_add::<V>(x[i], b[i], sum_b[i]);
         }
         for i in 0..LANES {
-            sum_c[i] = mul_add::<FMA>(x[i], c[i], sum_c[i]);
+            sum_c[i] = mul_add::<V>(x[i], c[i], sum_c[i]);
         }
         for i in 0..LANES {
-            sum_d[i] = mul_add::<FMA>(x[i], d[i], sum_d[i]);
+            sum_d[i] = mul_add::<V>(x[i], d[i], sum_d[i]);
         }
     }
     let mut sums = [fold(sum_a), fold(sum_b), fold(sum_c), fold(sum_d)];
     for (sum, column) in sums.iter_mut().zip(columns) {
         for (x, w) in rest.iter().zip(&column[row.len() - rest.len()..]) {
-            *sum = mul_add::<FMA>(*x, *w, *sum);
+            *sum = mul_add::<V>(*x, *w, *sum);
         }
     }
     sums
@@ -125,13 +126,13 @@ impl Kernel for AlongRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let count = self.sums.len() / self.rows.len().max(1);
         for l in 0..self.b.shape().0 {
             let ws = &self.b.row(l).unwrap_or_default()[self.first..][..count];
             for (row, sums) in self.rows.iter().zip(self.sums.chunks_exact_mut(count)) {
                 let x = row[l];
-                sums.iter_mut().zip(ws).for_each(|(sum, w)| *sum = mul_add::<FMA>(x, *w, *sum));
+                sums.iter_mut().zip(ws).for_each(|(sum, w)| *sum = mul_add::<V>(x, *w, *sum));
             }
         }
     }

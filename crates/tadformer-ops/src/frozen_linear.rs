@@ -1,10 +1,17 @@
 //! A linear layer whose weight never changes: its backward gives the input's gradient and nothing else.
 
+use crate::activation::InputActivation;
 use crate::autocast::Precision;
+use crate::host::read;
 use crate::linear::{check, input_gradient, product};
-use crate::tape::record_one;
-use crate::{Init, Params};
+use crate::low_rank::{LowRankUpdate, merged_weight};
+use crate::packed::Packed;
+use crate::tape::{Output, record_one, recording};
+use crate::{Init, Params, gelu};
 use candle_core::{Result, Tensor, bail};
+use std::sync::Arc;
+
+const OP: &str = "frozen linear";
 
 /// `y = x Wᵀ + b` with `W` `(out, in)` and `b` `(out)` frozen.
 ///
@@ -12,8 +19,16 @@ use candle_core::{Result, Tensor, bail};
 /// Swin-T at 448² that is a fifth of a training step's arithmetic.
 #[derive(Debug, Clone)]
 pub struct FrozenLinear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// `(out, in)`.
+    Rows(Tensor),
+    /// `(in, out)`, in the order in which a product reads it.
+    Packed(Arc<Packed>),
 }
 
 impl FrozenLinear {
@@ -32,7 +47,7 @@ impl FrozenLinear {
             );
         }
         Ok(Self {
-            weight: weight.detach().contiguous()?,
+            weight: Weight::Rows(weight.detach().contiguous()?),
             bias: bias.map(|bias| bias.detach().contiguous()).transpose()?,
         })
     }
@@ -44,22 +59,50 @@ impl FrozenLinear {
     pub fn from_params(in_dim: usize, out_dim: usize, bias: bool, params: &Params) -> Result<Self> {
         let weight = params.frozen("weight", (out_dim, in_dim), Init::swin())?;
         let bias = if bias { Some(params.frozen("bias", out_dim, Init::ZEROS)?) } else { None };
-        Self::new(&weight, bias.as_ref())
+        // As they are: a model that is only asked what its tensors are called has none laid out in memory.
+        Ok(Self { weight: Weight::Rows(weight.detach()), bias: bias.map(|bias| bias.detach()) })
+    }
+
+    /// The same layer with `update` folded into its weight, laid out as products read it: for prediction, which then spends
+    /// no time on either. Without the mask of `update`; in the precision of [`autocast`](crate::autocast()) around this call,
+    /// whatever it is later. The other layout is not kept.
+    ///
+    /// # Errors
+    /// A layer that is packed already, an update that does not fit, or tensors that are not `f32` on the CPU.
+    pub fn packed(&self, update: Option<&LowRankUpdate<'_>>) -> Result<Self> {
+        let weight = merged_weight(Precision::in_use(), self.weight()?, update)?;
+        Ok(Self { weight: Weight::Packed(Arc::new(weight)), bias: self.bias.clone() })
     }
 
     /// Number of features taken.
     pub fn in_dim(&self) -> usize {
-        self.weight.dims()[1]
+        match &self.weight {
+            Weight::Rows(weight) => weight.dims()[1],
+            Weight::Packed(weight) => weight.inner(),
+        }
     }
 
     /// Number of features given.
     pub fn out_dim(&self) -> usize {
-        self.weight.dims()[0]
+        match &self.weight {
+            Weight::Rows(weight) => weight.dims()[0],
+            Weight::Packed(weight) => weight.cols(),
+        }
     }
 
     /// `(out, in)`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    ///
+    /// # Errors
+    /// A [packed](Self::packed) layer.
+    pub fn weight(&self) -> Result<&Tensor> {
+        match &self.weight {
+            Weight::Rows(weight) => Ok(weight),
+            Weight::Packed(_) => bail!(
+                "frozen linear: the weight ({}, {}) was packed for prediction; train, merge and save the layer from before",
+                self.out_dim(),
+                self.in_dim()
+            ),
+        }
     }
 
     /// `(out)`.
@@ -70,15 +113,44 @@ impl FrozenLinear {
     /// `(…, in)` to `(…, out)`. Kept for the backward: nothing but the weight.
     ///
     /// # Errors
-    /// A last dimension other than `in`, or a tensor that is not `f32` on the CPU.
+    /// A last dimension other than `in`, a tensor that is not `f32` on the CPU, or a [packed](Self::packed) layer where a
+    /// gradient is wanted.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        check("frozen linear", xs, self.in_dim(), self.out_dim(), None)?;
+        self.forward_after(InputActivation::Identity, xs)
+    }
+
+    /// [`forward`](Self::forward) of the activated input.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_after(&self, activation: InputActivation, xs: &Tensor) -> Result<Tensor> {
+        check(OP, xs, self.in_dim(), self.out_dim(), None)?;
         let xs = xs.contiguous()?;
+        let weight = match &self.weight {
+            Weight::Rows(weight) => weight.clone(),
+            Weight::Packed(weight) => return self.forward_packed(weight, activation, &xs),
+        };
+        let xs = match activation {
+            InputActivation::Identity => xs,
+            InputActivation::Gelu => gelu(&xs)?,
+        };
         let precision = Precision::in_use();
-        let ys = product("frozen linear", precision, &xs, &self.weight, self.bias.as_ref())?;
-        let weight = self.weight.clone();
-        record_one("frozen linear", &[&xs], ys, move |grad| {
-            Ok(vec![Some(input_gradient("frozen linear", precision, &grad.contiguous()?, &weight)?)])
+        let ys = product(OP, precision, &xs, &weight, self.bias.as_ref())?;
+        record_one(OP, &[&xs], ys, move |grad| {
+            Ok(vec![Some(input_gradient(OP, precision, &grad.contiguous()?, &weight)?)])
         })
+    }
+
+    fn forward_packed(&self, weight: &Packed, activation: InputActivation, xs: &Tensor) -> Result<Tensor> {
+        if recording(&[xs]) {
+            bail!(
+                "{OP}: the weight was packed for prediction, so that no gradient can pass; predict under `no_grad`"
+            );
+        }
+        let bias = self.bias.as_ref().map(|bias| read(OP, bias)).transpose()?;
+        let ys = weight.product_after(activation, &read(OP, xs)?, bias.as_deref());
+        let mut shape = xs.dims().to_vec();
+        *shape.last_mut().expect("the rank was checked") = self.out_dim();
+        record_one(OP, &[], Output::new(ys, shape), |_| Ok(Vec::new()))
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::host::read;
 use crate::rows::{make, make_and_sum};
-use crate::simd::{Kernel, lane_sum, lane_sum2, mul_add, vectorize};
+use crate::simd::{Kernel, for_vectors, lane_sum, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 
@@ -93,14 +94,15 @@ impl Kernel for ForwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, weight, bias, eps, ys) = self;
         let c = weight.len();
-        let bias = &bias[..c];
         for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
             let (mean, rstd) = statistics(x, eps);
-            for i in 0..c {
-                y[i] = mul_add::<FMA>((x[i] - mean) * rstd, weight[i], bias[i]);
+            // SAFETY: `V` are the vectors of the level in use.
+            unsafe {
+                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
+                for_vectors(y, [x, weight, bias], |_: V, [x, w, b]| x.sub(mean).mul(rstd).mul_add(w, b));
             }
         }
     }
@@ -114,24 +116,29 @@ impl Kernel for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, weight, grads, eps, dxs, sum) = self;
         let c = weight.len();
         let (dweight, dbias) = sum.split_at_mut(c);
-        let dbias = &mut dbias[..c];
         for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
             let (mean, rstd) = statistics(x, eps);
             // First `dx` holds h, and n is computed again where it is needed: it costs less than storing it.
-            for i in 0..c {
-                let normal = (x[i] - mean) * rstd;
-                dweight[i] += g[i] * normal;
-                dbias[i] += g[i];
-                dx[i] = g[i] * weight[i];
+            // SAFETY: `V` are the vectors of the level in use.
+            unsafe {
+                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
+                for_vectors(dweight, [x, g], |sum: V, [x, g]| sum.add(g.mul(x.sub(mean).mul(rstd))));
+                for_vectors(dbias, [g], |sum: V, [g]| sum.add(g));
+                for_vectors(dx, [g, weight], |_: V, [g, w]| g.mul(w));
             }
             let mean_h = lane_sum(dx, |h| h) / c as f32;
             let mean_hn = lane_sum2(dx, x, |h, x| h * (x - mean)) * rstd / c as f32;
-            for i in 0..c {
-                dx[i] = rstd * (dx[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
+            // SAFETY: as above.
+            unsafe {
+                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
+                let (mean_h, mean_hn) = (V::splat(mean_h), V::splat(mean_hn));
+                for_vectors(dx, [x], |h: V, [x]| {
+                    rstd.mul(h.sub(mean_h).sub(x.sub(mean).mul(rstd).mul(mean_hn)))
+                });
             }
         }
     }

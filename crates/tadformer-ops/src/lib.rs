@@ -79,7 +79,7 @@ mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use activation::{gelu, relu};
+pub use activation::{InputActivation, gelu, relu};
 pub use autocast::{Precision, autocast};
 pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
 pub use checkpoint::checkpoint;
@@ -98,7 +98,7 @@ pub use linear::{Linear, linear, linear_columns};
 pub use losses::{
     DenseLogits, LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1,
 };
-pub use low_rank::{InputActivation, LowRankUpdate, low_rank_linear};
+pub use low_rank::{LowRankUpdate, low_rank_linear};
 pub use low_rank_up::low_rank_up;
 pub use merge_patches::merge_patches;
 pub use params::{Entry, ParamStore, Params, Role, Source};

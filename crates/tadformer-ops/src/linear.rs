@@ -7,6 +7,7 @@ use crate::packed::Start;
 use crate::rows::sum_blocks;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 
@@ -217,7 +218,7 @@ impl Kernel for AddRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(rows, sum) = self;
         for row in rows.chunks_exact(sum.len()) {
             for (sum, x) in sum.iter_mut().zip(row) {

@@ -1,7 +1,7 @@
 //! A frozen linear and its low-rank update in one pass over what they read.
 
 use crate::FrozenLinear;
-use crate::activation::{GeluSlopes, GeluStrip};
+use crate::activation::{GeluSlopes, InputActivation};
 use crate::autocast::Precision;
 use crate::drop::{DropoutMask, MaskStrips, strip_rows};
 use crate::gemm::{Factor, Matrix};
@@ -27,15 +27,6 @@ pub struct LowRankUpdate<'a> {
     pub mask: Option<DropoutMask>,
 }
 
-/// What comes between the input and a linear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputActivation {
-    /// Nothing.
-    Identity,
-    /// GELU, computed again where it is needed instead of being kept.
-    Gelu,
-}
-
 /// `y = W u + b + scale · B A drop(u)` with `u` the activated input, `W` and `b` frozen.
 ///
 /// Kept for the backward: the input before its activation, and `A drop(u)`. Where nothing is recorded the update is merged
@@ -58,7 +49,6 @@ pub fn low_rank_linear(
     let precision = Precision::in_use();
 
     let (xs, down, up) = (xs.contiguous()?, update.down.contiguous()?, update.up.contiguous()?);
-    let gelu = activation == InputActivation::Gelu;
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
 
@@ -70,19 +60,21 @@ pub fn low_rank_linear(
         out_dim,
         rank,
         scale: update.scale as f32,
-        gelu,
+        activation,
         mask: update.mask,
     };
     let (ys, codes) = {
-        let (x, a, b, w) = (read(OP, &xs)?, read(OP, &down)?, read(OP, &up)?, read(OP, frozen.weight())?);
+        let (x, a, b, w) = (read(OP, &xs)?, read(OP, &down)?, read(OP, &up)?, read(OP, frozen.weight()?)?);
         let merging_pays = rows * (in_dim + out_dim) > in_dim * out_dim;
         if update.mask.is_none() && merging_pays && !recording(&[&xs, &down, &up]) {
-            (problem.merged(&x, (&w, &a, &b), bias.as_deref()), Vec::new())
+            drop((w, a, b));
+            let merged = merged_weight(precision, frozen.weight()?, Some(update))?;
+            (merged.product_after(activation, &x, bias.as_deref()), Vec::new())
         } else {
             problem.forward(&x, (&w, &a, &b), bias.as_deref())
         }
     };
-    let weight = frozen.weight().clone();
+    let weight = frozen.weight()?.clone();
     let (kept_xs, kept_down, kept_up) = (xs.clone(), down.clone(), up.clone());
     record_one(OP, &[&xs, &down, &up], Output::new(ys, shape), move |grad| {
         let grad = grad.contiguous()?;
@@ -97,6 +89,31 @@ pub fn low_rank_linear(
             Some(Tensor::from_vec(dup, (out_dim, rank), device)?),
         ])
     })
+}
+
+/// `(W + scale · B A)ᵀ`, or `Wᵀ`, packed.
+pub(crate) fn merged_weight(
+    precision: Precision,
+    weight: &Tensor,
+    update: Option<&LowRankUpdate<'_>>,
+) -> Result<Packed> {
+    const OP: &str = "merging a low-rank update";
+    let ((out_dim, in_dim), weight) = (weight.dims2()?, weight.contiguous()?);
+    let w = read(OP, &weight)?;
+    let w = Matrix::new(&w, out_dim, in_dim).t();
+    let Some(update) = update else {
+        return Ok(Packed::new(precision, 1.0, w));
+    };
+    let ((rank, down_in), (up_out, up_rank)) = (update.down.dims2()?, update.up.dims2()?);
+    if (down_in, up_out, up_rank) != (in_dim, out_dim, rank) {
+        let (a, b) = (update.down.dims(), update.up.dims());
+        bail!("{OP}: weight ({out_dim}, {in_dim}), A {a:?} and B {b:?} do not fit");
+    }
+    let (down, up) = (update.down.contiguous()?, update.up.contiguous()?);
+    let (a, b) = (read(OP, &down)?, read(OP, &up)?);
+    let up = Packed::new(Precision::F32, update.scale as f32, Matrix::new(&b, out_dim, rank).t());
+    let merged = Packed::new(Precision::F32, 1.0, w).plus_product(Matrix::new(&a, rank, in_dim).t(), &up);
+    Ok(merged.to(precision))
 }
 
 /// Rows, both widths and the rank.
@@ -131,7 +148,7 @@ struct Problem {
     out_dim: usize,
     rank: usize,
     scale: f32,
-    gelu: bool,
+    activation: InputActivation,
     mask: Option<DropoutMask>,
 }
 
@@ -139,26 +156,6 @@ struct Problem {
 type Weights<'a> = (&'a [f32], &'a [f32], &'a [f32]);
 
 impl Problem {
-    /// `u (W + scale · B A)ᵀ + b`.
-    fn merged(&self, xs: &[f32], (w, a, b): Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-        let (w, a, b) = self.matrices((w, a, b));
-        let update = Packed::new(Precision::F32, self.scale, b.t());
-        let merged = Packed::new(Precision::F32, 1.0, w.t()).plus_product(a.t(), &update).to(self.precision);
-        let tile = tile_rows(self.rows, self.in_dim, self.out_dim);
-        // SAFETY: the tiles cover all rows, and a product writes every number.
-        unsafe {
-            fresh(self.rows * self.out_dim, |ys| {
-                ys.par_chunks_mut(tile * self.out_dim).zip(xs.par_chunks(tile * self.in_dim)).for_each_init(
-                    Vec::new,
-                    |activated, (y, x)| {
-                        let u = self.activate(x, activated);
-                        merged.write(Matrix::of_rows(u, self.in_dim), Start::bias(bias), y);
-                    },
-                );
-            })
-        }
-    }
-
     /// The output and the codes `A drop(u)`.
     fn forward(&self, xs: &[f32], weights: Weights<'_>, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
         let (w, a, b) = self.matrices(weights);
@@ -170,7 +167,7 @@ impl Problem {
         let work = |buffers: &mut Buffers, (i, (y, codes)): (usize, (&mut [_], &mut [_]))| {
             let start = i * tile * self.in_dim;
             let x = &xs[start..start + codes.len() / self.rank * self.in_dim];
-            let u = self.activate(x, &mut buffers.activated);
+            let u = self.activation.of(x, &mut buffers.activated);
             let y = frozen.write(Matrix::of_rows(u, self.in_dim), Start::bias(bias), y);
             let dropped = self.dropped(u, start, &mut buffers.dropped);
             let codes = down.write(Matrix::of_rows(dropped, self.in_dim), Start::Zero, codes);
@@ -261,7 +258,7 @@ impl Problem {
         let dcodes = through_b.overwrite(g, dcodes);
         add_transposed(self.precision, g, Matrix::of_rows(tile.codes, rank), dup);
         let dcodes = Matrix::of_rows(dcodes, rank);
-        let u = self.activate(tile.x, activated);
+        let u = self.activation.of(tile.x, activated);
         let dropped = self.dropped(u, tile.start, dropped);
         add_transposed(self.precision, dcodes, Matrix::of_rows(dropped, in_dim), ddown);
         let Some(((through_w, through_a), dx)) = input else {
@@ -277,7 +274,7 @@ impl Problem {
             }
             None => through_a.add_to(dcodes, dx),
         }
-        if self.gelu {
+        if self.activation == InputActivation::Gelu {
             vectorize(GeluSlopes(tile.x, dx));
         }
     }
@@ -290,16 +287,6 @@ impl Problem {
     /// `alpha · b`, to be multiplied with the rows.
     fn factor<'a>(&self, alpha: f32, b: Matrix<'a>) -> Factor<'a> {
         Factor::new(self.precision, self.rows, alpha, b)
-    }
-
-    /// The activated input of a tile.
-    fn activate<'a>(&self, xs: &'a [f32], space: &'a mut Vec<f32>) -> &'a [f32] {
-        if !self.gelu {
-            return xs;
-        }
-        space.resize(xs.len(), 0.0);
-        vectorize(GeluStrip(xs, space));
-        space
     }
 
     /// What dropout leaves of numbers that begin at `start` of their tensor.
@@ -437,6 +424,32 @@ mod tests {
         let merged = no_grad(|| fused(case, InputActivation::Gelu, &inputs)).unwrap();
         assert!(recorded.track_op() && !merged.track_op());
         assert_close("merged", &merged, &recorded, 3e-6);
+    }
+
+    #[test]
+    fn a_packed_layer_gives_the_same_to_rounding_and_no_gradient() {
+        for case in cases() {
+            let update = LowRankUpdate { down: &case.down, up: &case.up, scale: 4.0, mask: None };
+            for activation in [InputActivation::Identity, InputActivation::Gelu] {
+                let updated =
+                    no_grad(|| low_rank_linear(&case.xs, activation, &case.frozen, &update)).unwrap();
+                let packed = case.frozen.packed(Some(&update)).unwrap();
+                assert_close("updated", &packed.forward_after(activation, &case.xs).unwrap(), &updated, 3e-6);
+                let plain = case.frozen.forward_after(activation, &case.xs).unwrap();
+                let packed = case.frozen.packed(None).unwrap();
+                assert_close("plain", &packed.forward_after(activation, &case.xs).unwrap(), &plain, 3e-6);
+            }
+            let packed = case.frozen.packed(Some(&update)).unwrap();
+            assert_eq!((packed.in_dim(), packed.out_dim()), (case.frozen.in_dim(), case.frozen.out_dim()));
+            let var = candle_core::Var::from_tensor(&case.xs).unwrap();
+            assert!(packed.forward(&var).unwrap_err().to_string().contains("no gradient can pass"));
+            for refused in [packed.weight().map(|_| ()), packed.packed(None).map(|_| ())] {
+                assert!(refused.unwrap_err().to_string().contains("packed for prediction"));
+            }
+            let narrow = LowRankUpdate { down: &case.up, up: &case.down, scale: 4.0, mask: None };
+            let square = case.down.dims() == case.up.dims();
+            assert!(square || case.frozen.packed(Some(&narrow)).is_err());
+        }
     }
 
     #[test]

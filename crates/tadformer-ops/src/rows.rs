@@ -1,11 +1,12 @@
 //! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
 
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// Numbers a task: enough to be worth waking a thread, and few enough for a core's cache.
-const BLOCK: usize = 1 << 14;
+const BLOCK: usize = 1 << 13;
 
 /// Rows a task when rows are summed.
 const SUMMED: usize = 64;
@@ -147,7 +148,7 @@ impl Kernel for AddTo<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, sum) = self;
         sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
     }

@@ -3,6 +3,7 @@
 //! A [`Kernel`] is a plain loop over slices that is compiled once for each level; the compiler turns it into that level's
 //! vectors. Kernels that are bound by arithmetic use [`mul_add`]; the levels then differ in the last bits.
 
+use crate::vector::{Plain, Vector};
 use candle_core::{Result, bail};
 use std::sync::OnceLock;
 
@@ -114,8 +115,9 @@ pub(crate) trait Kernel {
     /// What it returns.
     type Output;
 
-    /// The loop, marked `#[inline(always)]`. `FMA` says whether the level has fused multiply-add.
-    fn run<const FMA: bool>(self) -> Self::Output;
+    /// The loop, marked `#[inline(always)]`. `V` are the vectors of the
+    /// level: `run` is called where the processor has them, and in code compiled for them.
+    fn run<V: Vector>(self) -> Self::Output;
 }
 
 /// Runs `kernel` as compiled for the level in use.
@@ -131,32 +133,32 @@ pub(crate) fn vectorize<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         SimdLevel::Neon => unsafe { neon(kernel) },
-        _ => kernel.run::<false>(),
+        _ => kernel.run::<Plain>(),
     }
 }
 
-/// `a · b + c`, with `FMA` rounded once; without the instruction that would be a call into the C library.
+/// `a · b + c`, rounded once where `V` can; without the instruction that would be a call into the C library.
 #[inline(always)]
-pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+pub(crate) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
+    if V::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<true>()
+    kernel.run::<std::arch::x86_64::__m512>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<true>()
+    kernel.run::<std::arch::x86_64::__m256>()
 }
 
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 fn neon<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<true>()
+    kernel.run::<std::arch::aarch64::float32x4_t>()
 }
 
 /// Partial sums kept side by side: as many as the widest level has lanes.
@@ -168,14 +170,16 @@ pub(crate) fn lane_sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let (whole, rest) = xs.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
     for xs in whole {
-        for (sum, x) in lanes.iter_mut().zip(xs) {
-            *sum += f(*x);
+        for i in 0..LANES {
+            lanes[i] += f(xs[i]);
         }
     }
-    for (sum, x) in lanes.iter_mut().zip(rest) {
-        *sum += f(*x);
+    // Apart from the others, which stay in registers because no number that is only known later leads to them.
+    let mut last = [0f32; LANES];
+    for (last, x) in last.iter_mut().zip(rest) {
+        *last = f(*x);
     }
-    fold(lanes)
+    fold(std::array::from_fn(|i| lanes[i] + last[i]))
 }
 
 /// The sum of `f(x, y)` over two slices of one length, likewise.
@@ -188,10 +192,67 @@ pub(crate) fn lane_sum2(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> 
             lanes[i] += f(xs[i], ys[i]);
         }
     }
-    for ((sum, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *sum += f(*x, *y);
+    let mut last = [0f32; LANES];
+    for ((last, x), y) in last.iter_mut().zip(x_rest).zip(y_rest) {
+        *last = f(*x, *y);
     }
-    fold(lanes)
+    fold(std::array::from_fn(|i| lanes[i] + last[i]))
+}
+
+/// `y = f(y, [x, …])` for vectors of `ys` and of what lies beside them in each of `inputs`, which are as long.
+///
+/// By name and not as a loop over numbers, because the compiler makes vectors of such a loop four at a time: half of a row
+/// of 96 would be left over.
+///
+/// # Safety
+/// As for the methods of `V`.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "iterators over arrays are not inlined into the code of a level"
+)]
+#[inline(always)]
+pub(crate) unsafe fn for_vectors<V: Vector, const N: usize>(
+    ys: &mut [f32],
+    inputs: [&[f32]; N],
+    f: impl Fn(V, [V; N]) -> V,
+) {
+    assert!(inputs.iter().all(|xs| xs.len() == ys.len()), "rows of one length");
+    let (len, to) = (ys.len(), ys.as_mut_ptr());
+    let whole = len - len % V::LANES;
+    // SAFETY: the caller's promise; all rows have `len` numbers.
+    unsafe {
+        let mut xs = [V::splat(0.0); N];
+        for at in (0..whole).step_by(V::LANES) {
+            for n in 0..N {
+                xs[n] = V::load(inputs[n].as_ptr().add(at));
+            }
+            f(V::load(to.add(at)), xs).store(to.add(at));
+        }
+        if whole < len {
+            for n in 0..N {
+                xs[n] = V::load_some(inputs[n].as_ptr().add(whole), len - whole);
+            }
+            f(V::load_some(to.add(whole), len - whole), xs).store_some(to.add(whole), len - whole);
+        }
+    }
+}
+
+/// The largest number of a slice, of which there are whole vectors.
+#[inline(always)]
+pub(crate) fn lane_max(xs: &[f32]) -> f32 {
+    let (whole, rest) = xs.as_chunks::<LANES>();
+    debug_assert!(rest.is_empty(), "whole vectors");
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for xs in whole {
+        for i in 0..LANES {
+            lanes[i] = if xs[i] > lanes[i] { xs[i] } else { lanes[i] };
+        }
+    }
+    let mut most = f32::NEG_INFINITY;
+    for x in lanes {
+        most = if x > most { x } else { most };
+    }
+    most
 }
 
 /// The sum of the lanes, in one order.

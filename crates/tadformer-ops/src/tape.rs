@@ -30,6 +30,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 use crate::host::read;
 use crate::rows::{AddTo, for_blocks, make};
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
 pub(crate) struct Output {
@@ -152,7 +153,7 @@ impl Kernel for SumStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(a, b, to) = self;
         to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
     }

@@ -5,6 +5,7 @@ use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
+use crate::vector::Vector;
 use candle_core::{Result, Tensor, bail};
 
 /// `f_t = a_t ⊙ context` with `a_t` the mean of `GELU(scores)` over the prompts of task `t`; the map of a head scales that
@@ -71,9 +72,9 @@ impl Sizes {
 
     /// `a_t` of one token and head.
     #[inline(always)]
-    fn map<const FMA: bool>(self, task_scores: &[f32], head: usize) -> f32 {
+    fn map<V: Vector>(self, task_scores: &[f32], head: usize) -> f32 {
         let scores = (0..self.per_task()).map(|j| task_scores[j * self.heads + head]);
-        scores.map(gelu::<FMA>).sum::<f32>() / self.per_task() as f32
+        scores.map(gelu::<V>).sum::<f32>() / self.per_task() as f32
     }
 }
 
@@ -83,14 +84,14 @@ impl Kernel for ForwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(sizes, scores, context, first, ys) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         for (i, y) in ys.chunks_exact_mut(c).enumerate() {
             let (task, token) = ((first + i) / sizes.tokens, (first + i) % sizes.tokens);
             let (scores, x) = (sizes.task_scores(scores, token, task), &context[token * c..][..c]);
             for head in 0..sizes.heads {
-                let map = sizes.map::<FMA>(scores, head);
+                let map = sizes.map::<V>(scores, head);
                 for k in head * d..(head + 1) * d {
                     y[k] = map * x[k];
                 }
@@ -106,7 +107,7 @@ impl Kernel for ScoreRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(sizes, scores, context, grads, first, ds) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         let width = sizes.prompts * sizes.heads;
@@ -122,7 +123,7 @@ impl Kernel for ScoreRows<'_> {
                     let range = head * d..(head + 1) * d;
                     let product = lane_sum2(&g[range.clone()], &x[range], |g, x| g * x);
                     for j in 0..sizes.per_task() {
-                        let slope = gelu_slope::<FMA>(s[j * sizes.heads + head]);
+                        let slope = gelu_slope::<V>(s[j * sizes.heads + head]);
                         ds[j * sizes.heads + head] = product * slope / sizes.per_task() as f32;
                     }
                 }
@@ -138,7 +139,7 @@ impl Kernel for ContextRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(sizes, scores, grads, first, dx) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         for (i, dx) in dx.chunks_exact_mut(c).enumerate() {
@@ -149,7 +150,7 @@ impl Kernel for ContextRows<'_> {
                     &grads[(task * sizes.tokens + token) * c..][..c],
                 );
                 for head in 0..sizes.heads {
-                    let map = sizes.map::<FMA>(s, head);
+                    let map = sizes.map::<V>(s, head);
                     for k in head * d..(head + 1) * d {
                         dx[k] += map * g[k];
                     }

@@ -11,6 +11,8 @@ const UPPER: u32 = 0xffff_0000;
 pub(crate) unsafe trait Vector: Copy {
     /// Number of lanes.
     const LANES: usize;
+    /// Whether `a · b + c` is rounded once.
+    const FMA: bool;
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self;
@@ -20,6 +22,12 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + b`.
     unsafe fn add(self, b: Self) -> Self;
+    /// `self − b`.
+    unsafe fn sub(self, b: Self) -> Self;
+    /// `self · b`.
+    unsafe fn mul(self, b: Self) -> Self;
+    /// `self / b`.
+    unsafe fn div(self, b: Self) -> Self;
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// The `bf16` in the lower half of each lane's bits, as `f32`.
@@ -61,6 +69,7 @@ pub(crate) struct Plain([f32; 4]);
 // SAFETY: no instruction is assumed.
 unsafe impl Vector for Plain {
     const LANES: usize = 4;
+    const FMA: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -82,6 +91,21 @@ unsafe impl Vector for Plain {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] / b.0[i]))
     }
 
     #[inline(always)]
@@ -108,6 +132,7 @@ mod x86 {
     // SAFETY: AVX2 and FMA are what the caller vouches for.
     unsafe impl Vector for __m256 {
         const LANES: usize = 8;
+        const FMA: bool = true;
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -131,6 +156,24 @@ mod x86 {
         unsafe fn add(self, b: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { _mm256_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm256_sub_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm256_mul_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm256_div_ps(self, b) }
         }
 
         #[inline(always)]
@@ -164,6 +207,7 @@ mod x86 {
     // SAFETY: AVX-512 F is what the caller vouches for.
     unsafe impl Vector for __m512 {
         const LANES: usize = 16;
+        const FMA: bool = true;
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -187,6 +231,24 @@ mod x86 {
         unsafe fn add(self, b: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { _mm512_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm512_sub_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm512_mul_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { _mm512_div_ps(self, b) }
         }
 
         #[inline(always)]
@@ -226,6 +288,7 @@ mod arm {
     // SAFETY: NEON is what the caller vouches for.
     unsafe impl Vector for float32x4_t {
         const LANES: usize = 4;
+        const FMA: bool = true;
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -252,6 +315,24 @@ mod arm {
         }
 
         #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vsubq_f32(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vmulq_f32(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: by the trait's contract.
+            unsafe { vdivq_f32(self, b) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: by the trait's contract.
             unsafe { vfmaq_f32(c, self, b) }
@@ -270,3 +351,11 @@ mod arm {
         }
     }
 }
+
+/// Vectors that round `a · b + c` once, where there are any.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) type Fused = std::arch::x86_64::__m256;
+#[cfg(all(test, target_arch = "aarch64"))]
+pub(crate) type Fused = std::arch::aarch64::float32x4_t;
+#[cfg(all(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) type Fused = Plain;

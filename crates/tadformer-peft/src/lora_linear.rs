@@ -87,7 +87,7 @@ impl LoraLinear {
     /// None in practice: the shapes were checked at construction.
     pub fn to_linear(&self) -> Result<Linear> {
         let merged = self.module.merge()?;
-        Ok(Linear::new(merged.weight().clone(), merged.bias().cloned()))
+        Ok(Linear::new(merged.weight()?.clone(), merged.bias().cloned()))
     }
 
     /// The update.

@@ -50,6 +50,22 @@ impl Site {
         })
     }
 
+    /// The same layer for prediction alone: updates folded into the frozen weights where no task's stream stands on them, and
+    /// weights laid out as products read them ([`FrozenLinear::packed`]).
+    ///
+    /// # Errors
+    /// A layer that is packed already.
+    pub fn packed(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Frozen(linear) => Self::Frozen(linear.packed(None)?),
+            Self::Trainable(linear) => {
+                Self::Frozen(FrozenLinear::new(&linear.weight, linear.bias.as_ref())?.packed(None)?)
+            }
+            Self::LowRank(module) => Self::Frozen(module.packed()?),
+            Self::TaskAdapting(module) => Self::TaskAdapting(module.packed()?),
+        })
+    }
+
     /// The shared stream, `(…, in)` to `(…, out)`; a task-adapting site also leaves a trace for the tasks' streams.
     ///
     /// # Errors
@@ -68,19 +84,16 @@ impl Site {
         xs: &Tensor,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Option<Trace>)> {
-        if let Self::LowRank(module) = self {
-            return Ok((module.forward_after(activation, xs, mode)?, None));
-        }
-        let activated = match activation {
-            InputActivation::Identity => xs.clone(),
-            InputActivation::Gelu => gelu(xs)?,
+        let activated = |xs: &Tensor| match activation {
+            InputActivation::Identity => Ok(xs.clone()),
+            InputActivation::Gelu => gelu(xs),
         };
         Ok(match self {
-            Self::Frozen(linear) => (linear.forward(&activated)?, None),
-            Self::Trainable(linear) => (linear.forward(&activated)?, None),
-            Self::LowRank(module) => (module.forward(&activated, mode)?, None),
+            Self::Frozen(linear) => (linear.forward_after(activation, xs)?, None),
+            Self::Trainable(linear) => (linear.forward(&activated(xs)?)?, None),
+            Self::LowRank(module) => (module.forward_after(activation, xs, mode)?, None),
             Self::TaskAdapting(module) => {
-                let (ys, trace) = module.forward(&activated, mode)?;
+                let (ys, trace) = module.forward(&activated(xs)?, mode)?;
                 (ys, Some(trace))
             }
         })

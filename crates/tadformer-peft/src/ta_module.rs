@@ -51,6 +51,15 @@ impl TaModule {
         &self.shared
     }
 
+    /// The same module for prediction alone: its frozen layer [packed](FrozenLinear::packed). Its update stays apart, because
+    /// the tasks' streams begin without it.
+    ///
+    /// # Errors
+    /// A module that is packed already.
+    pub fn packed(&self) -> Result<Self> {
+        Ok(Self { shared: self.shared.with_packed_linear()?, filter: self.filter.clone() })
+    }
+
     /// The shared stream, `(…, in)` to `(…, out)`, and what it leaves behind.
     ///
     /// # Errors

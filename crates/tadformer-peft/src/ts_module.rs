@@ -56,10 +56,23 @@ impl TsModule {
     /// The one frozen layer with the same outputs: `W + s · B A`.
     ///
     /// # Errors
-    /// None in practice: the shapes were checked at construction.
+    /// A layer that was packed for prediction.
     pub fn merge(&self) -> Result<FrozenLinear> {
-        let weight = (self.linear.weight() + self.low_rank.delta()?)?;
+        let weight = (self.linear.weight()? + self.low_rank.delta()?)?;
         FrozenLinear::new(&weight, self.linear.bias())
+    }
+
+    /// [`merge`](Self::merge) for prediction alone ([`FrozenLinear::packed`]).
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn packed(&self) -> Result<FrozenLinear> {
+        self.linear.packed(Some(&self.low_rank.update(None)))
+    }
+
+    /// The same module with its frozen layer [packed](FrozenLinear::packed) and its update still apart.
+    pub(crate) fn with_packed_linear(&self) -> Result<Self> {
+        Ok(Self { linear: self.linear.packed(None)?, low_rank: self.low_rank.clone() })
     }
 }
 
@@ -87,7 +100,9 @@ mod tests {
             let value = named_tensor(&entry.name, entry.tensor.shape(), 0.0, 1.0).unwrap();
             candle_core::Var::from_tensor(&entry.tensor).unwrap().set(&value).unwrap();
         }
-        assert_close("merged", &module.merge().unwrap().forward(&xs).unwrap(), &forward(&module), 1e-6);
+        for merged in [module.merge().unwrap(), module.packed().unwrap()] {
+            assert_close("merged", &merged.forward(&xs).unwrap(), &forward(&module), 1e-6);
+        }
     }
 
     #[test]

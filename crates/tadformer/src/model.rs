@@ -47,6 +47,14 @@ impl MultiTaskModel {
         self.backbone.set_grad_checkpointing(stages)
     }
 
+    /// Gets the backbone ready for prediction and nothing else ([`Swin::pack`]): outputs are the same to rounding, earlier.
+    ///
+    /// # Errors
+    /// A model that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.backbone.pack()
+    }
+
     /// Logits of every task, in order, at the image's size: [`coarse_logits`](Self::coarse_logits), resized.
     ///
     /// # Shapes

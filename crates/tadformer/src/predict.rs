@@ -58,6 +58,17 @@ impl Predictor {
         Ok(Self { config, model, specs, entries, whole, report, file })
     }
 
+    /// Gets the model ready for many pictures and nothing else ([`MultiTaskModel::pack`]), in the configuration's precision:
+    /// the same predictions to rounding, sooner. What the tensors were before is not kept, unless others share them:
+    /// [`entries`](Self::entries) is empty afterwards, and the model cannot be exported.
+    ///
+    /// # Errors
+    /// A model that is packed already.
+    pub fn pack(&mut self) -> Result<()> {
+        self.entries = Vec::new();
+        Ok(autocast(self.config.precision, || self.model.pack())?)
+    }
+
     /// What the model was trained with.
     pub fn config(&self) -> &Config {
         &self.config
@@ -68,7 +79,7 @@ impl Predictor {
         &self.model
     }
 
-    /// Its tensors. Frozen ones may be shared with other models; none may be changed.
+    /// Its tensors, none of a [packed](Self::pack) model. Frozen ones may be shared with other models; none may be changed.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

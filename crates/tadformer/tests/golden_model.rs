@@ -10,7 +10,7 @@ use tadformer::config::{ModelConfig, WeightsSource};
 use tadformer::{Config, MultiTaskLoss, MultiTaskModel, SharedBackbone};
 use tadformer_data::Task;
 use tadformer_ops::testing::{GoldenStore, assert_close, named_tensor};
-use tadformer_ops::{Mode, ParamStore, Rng, Role};
+use tadformer_ops::{Mode, ParamStore, Rng, Role, no_grad};
 
 /// Stage features in the golden order `(b, tokens, c)`, by name: `shared` and each task.
 fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor)> {
@@ -102,11 +102,11 @@ fn assert_micro_model(checkpointed: &[usize]) {
 }
 
 #[test]
-fn swin_tiny_at_224() {
+fn swin_tiny_at_224_as_it_is_and_packed() {
     let file = open("swin_t_224");
     let store = GoldenStore::new();
     let specs = specs();
-    let model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
+    let mut model = MultiTaskModel::new(&config(&file), &specs, &store.params()).unwrap();
     let count: usize = store.with_role(Role::Trainable).iter().map(|e| e.tensor.elem_count()).sum();
     assert_eq!(count as u64, file.meta["counts"]["trainable"].as_u64().unwrap());
 
@@ -115,11 +115,16 @@ fn swin_tiny_at_224() {
         assert_close(name, &found, file.tensor(&format!("{name}/val")), 3e-5);
     };
     let image = named_tensor("input:swin_t_224/image", (1, 3, 224, 224), 0.0, 1.732_050_8).unwrap();
-    for (name, found) in stage_features(&model, &image) {
-        check(&name, &found);
-    }
-    for (task, logits) in model.forward(&image, &mut Mode::Eval).unwrap() {
-        check(&format!("eval/out/{task}"), &logits);
+    for packed in [false, true] {
+        if packed {
+            model.pack().unwrap();
+        }
+        for (name, found) in no_grad(|| stage_features(&model, &image)) {
+            check(&name, &found);
+        }
+        for (task, logits) in no_grad(|| model.forward(&image, &mut Mode::Eval)).unwrap() {
+            check(&format!("eval/out/{task}"), &logits);
+        }
     }
 }
 

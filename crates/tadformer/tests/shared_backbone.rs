@@ -1,4 +1,4 @@
-//! Adapters as files: their size, and several of them on one backbone.
+//! Saved models opened: the size of adapters, several of them on one backbone, and packed ones.
 
 use candle_core::{CpuStorage, Storage, Tensor};
 use std::collections::HashSet;
@@ -8,6 +8,7 @@ use tadformer::{
     Checkpoint, Config, Export, Predictor, RunDir, SavedModel, Session, SharedBackbone, TrainState,
 };
 use tadformer_backbone::SwinConfig;
+use tadformer_data::Raster;
 use tadformer_ops::Role;
 
 /// A network of a few thousand numbers.
@@ -95,6 +96,42 @@ fn two_adapters_on_one_backbone_share_its_memory() {
     let saved = SavedModel::open(&path("adapter-3"), &[]).unwrap();
     let message = Predictor::on(&shared, saved).unwrap_err().to_string();
     assert!(message.contains("other frozen weights"), "{message}");
+}
+
+#[test]
+fn a_packed_model_predicts_the_same_and_leaves_its_backbone_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let open = || Predictor::open(&run(&path("run"), &small(1)), &[]).unwrap();
+    let (plain, mut packed) = (open(), Predictor::open(&path("run"), &[]).unwrap());
+    packed.pack().unwrap();
+    let picture = Raster::filled(3, 40, 50, 90.0);
+    let logits = plain.predict(&picture).unwrap();
+    for ((task, found), (_, expected)) in packed.predict(&picture).unwrap().iter().zip(&logits) {
+        for (x, y) in found.data.iter().zip(&expected.data) {
+            assert!((x - y).abs() <= 1e-4 * y.abs().max(1.0), "{task}: {x} instead of {y}");
+        }
+    }
+    assert_eq!(packed.maps(&picture).unwrap(), packed.activate(&packed.predict(&picture).unwrap()).unwrap());
+    let refused = |result: Result<(), tadformer::Error>, part: &str| {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    };
+    refused(Export::Full.write(&packed, &path("export")), "opened anew");
+    refused(packed.pack(), "packed for prediction");
+    assert!(!path("export").exists());
+
+    // On a backbone that another model uses too.
+    Export::Backbone.write(&plain, &path("backbone")).unwrap();
+    let mut config = small(1);
+    config.model.weights = WeightsSource::File(path("backbone/model.safetensors"));
+    let based = run(&path("based"), &config);
+    let shared = SharedBackbone::open(&config).unwrap();
+    let model = || Predictor::on(&shared, SavedModel::open(&based, &[]).unwrap()).unwrap();
+    let other = model();
+    let before = other.predict(&picture).unwrap();
+    model().pack().unwrap();
+    assert_eq!(other.predict(&picture).unwrap(), before);
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub(crate) fn run(args: &Predict) -> Result<ExitCode> {
     let inputs = inputs(&args.input)?;
     let mut changes = args.set.clone();
     changes.extend(args.precision.map(PrecisionName::change));
-    let predictor = open(&args.run, args.weights.as_deref(), changes)?;
+    let mut predictor = open(&args.run, args.weights.as_deref(), changes)?;
+    predictor.pack()?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
     let bar = counted("predicting", inputs.len() as u64);
@@ -85,8 +86,9 @@ fn predict(predictor: &Predictor, path: &Path, stem: &str, args: &Predict) -> Re
         return write_raw(&args.output.join(format!("{stem}.safetensors")), &logits);
     }
     let picture = picture::read(path, Orientation::Upright)?.to_raster();
-    let logits = predictor.predict(&picture).with_context(|| format!("`{}`", path.display()))?;
-    if args.raw {
+    let context = || format!("`{}`", path.display());
+    let maps = if args.raw {
+        let logits = predictor.predict(&picture).with_context(context)?;
         let tensors: Vec<(Task, Tensor)> = logits
             .iter()
             .map(|(task, map)| {
@@ -95,8 +97,10 @@ fn predict(predictor: &Predictor, path: &Path, stem: &str, args: &Predict) -> Re
             })
             .collect::<Result<_>>()?;
         write_raw(&args.output.join(format!("{stem}.safetensors")), &tensors)?;
-    }
-    let maps: Vec<Raster> = predictor.activate(&logits)?;
+        predictor.activate(&logits)?
+    } else {
+        predictor.maps(&picture).with_context(context)?
+    };
     let maps: Vec<(&TaskSpec, &Raster)> = predictor.tasks().iter().zip(&maps).collect();
     let panel = || -> Result<()> {
         let compared: Vec<_> =

@@ -6,6 +6,7 @@
 
 use super::axis::Axis;
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use rayon::prelude::*;
 
 /// Rows a task. A task widens at most two rows that a neighbouring task widens too.
@@ -56,7 +57,7 @@ impl<const ADD: bool> Kernel for ForwardRows<'_, ADD> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(g, xs, first, ys) = self;
         let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
         // The two neighbours of an output row differ in parity, which says where each is held.
@@ -125,7 +126,7 @@ impl Kernel for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(g, gs, first, dxs) = self;
         let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
         let mut wide = vec![0f32; row];

@@ -6,6 +6,7 @@ use super::pixels::{Channels, LossValue, PixelLoss, count, mean};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use candle_core::{Result, Tensor, bail};
 
 const OP: &str = "balanced bce";
@@ -137,12 +138,12 @@ impl Kernel for Logistic<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(xs, ys, losses, slopes) = self;
         for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
             let sign = if positive(*y) { -1.0 } else { 1.0 };
             let s = sign * x;
-            let e = exp::<FMA>(-x.abs());
+            let e = exp::<V>(-x.abs());
             let hinge = if s > 0.0 { s } else { 0.0 };
             *loss = hinge + log_1p(e);
             *slope = sign * (if s > 0.0 { 1.0 } else { e }) / (1.0 + e);

@@ -6,6 +6,7 @@ use super::{BLOCK, UNLABELLED};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -127,7 +128,7 @@ impl Kernel for Exponentials<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(strip, max, total) = self;
         for row in strip.iter() {
             for (max, x) in max.iter_mut().zip(row) {
@@ -136,7 +137,7 @@ impl Kernel for Exponentials<'_> {
         }
         for row in strip.iter_mut() {
             for ((x, max), total) in row.iter_mut().zip(max.iter()).zip(total.iter_mut()) {
-                *x = exp::<FMA>(*x - max);
+                *x = exp::<V>(*x - max);
                 *total += *x;
             }
         }

@@ -6,12 +6,15 @@ mod tiles;
 #[cfg(test)]
 mod tests;
 
+use crate::activation::InputActivation;
 use crate::autocast::Precision;
 use crate::gemm::Matrix;
+use crate::rows::fresh;
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
 use pairs::{Left, pair_rows, with_pairs};
 use rayon::prelude::*;
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use tiles::{Job, Panels};
@@ -44,6 +47,13 @@ pub(crate) enum Start<'a> {
     Row(&'a [f32]),
     /// As many rows as the product has.
     Rows(&'a [f32]),
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { precision, inner, cols, panels: _ } = self;
+        write!(f, "Packed({inner}×{cols}, {precision:?})")
+    }
 }
 
 impl<'a> Start<'a> {
@@ -126,6 +136,11 @@ impl Packed {
         })
     }
 
+    /// Number of rows.
+    pub(crate) fn inner(&self) -> usize {
+        self.inner
+    }
+
     /// Number of columns.
     pub(crate) fn cols(&self) -> usize {
         self.cols
@@ -144,6 +159,28 @@ impl Packed {
             space.chunks_mut((block * self.cols).max(1)).enumerate().for_each(write);
         } else {
             space.par_chunks_mut(block * self.cols).enumerate().for_each(write);
+        }
+    }
+
+    /// `u b + bias` in row-major order, where `u` is the activated input in rows: tile by tile, so that it never exists whole.
+    pub(crate) fn product_after(
+        &self,
+        activation: InputActivation,
+        xs: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Vec<f32> {
+        let rows = xs.len().checked_div(self.inner).unwrap_or(0);
+        let block = block_rows(rows, self.inner.max(self.cols));
+        // SAFETY: the blocks cover all rows, and a product writes every number.
+        unsafe {
+            fresh(rows * self.cols, |ys| {
+                ys.par_chunks_mut((block * self.cols).max(1))
+                    .zip(xs.par_chunks(block * self.inner))
+                    .for_each_init(Vec::new, |activated, (y, x)| {
+                        let u = activation.of(x, activated);
+                        self.write(Matrix::of_rows(u, self.inner), Start::bias(bias), y);
+                    });
+            })
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::gemm::Matrix;
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
@@ -30,7 +31,7 @@ impl Kernel for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(first, second, to) = self;
         for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
             to.write(pair(*first, *second));
@@ -45,7 +46,7 @@ impl Kernel for Neighbours<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(row, to) = self;
         for (to, two) in to.iter_mut().zip(row.as_chunks::<2>().0) {
             to.write(pair(two[0], two[1]));

@@ -2,18 +2,20 @@
 
 use super::pairs::Left;
 use super::step::{Numbers, Step, WidenedPairs};
-use super::{WIDE, lanes};
+use super::{WIDE, WIDEST, lanes};
 use crate::autocast::Precision;
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
 
 /// Rows of a register tile where there are 32 registers: AVX-512 and NEON.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-const TALL: usize = 8;
+const TALL: usize = TALLEST;
 /// Rows of a register tile where there are 16, or where pairs of [`WIDE`] vectors are widened into twice as many.
 const MIDDLE: usize = 4;
 /// Rows of a register tile where there are 16 and pairs are widened.
 const LOW: usize = 2;
+/// Rows of the tallest register tile.
+const TALLEST: usize = 8;
 /// Words of the panels that are worked through together: half of what a core's second-level cache holds, at most.
 const GROUP: usize = 1 << 16;
 
@@ -152,6 +154,10 @@ impl Job {
     ///
     /// # Safety
     /// As [`run`](Self::run).
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "the places of sums must be constants once loops are unrolled"
+    )]
     #[inline(always)]
     unsafe fn tile<V: Vector, S: Step<V>, const ROWS: usize, const W: usize>(
         &self,
@@ -161,10 +167,9 @@ impl Job {
     ) {
         /// Rows of a panel between asking for words and needing them.
         const AHEAD: usize = 8;
-        let whole = left >= W * V::LANES;
         let Left { at, down, along } = self.x;
         let x = at.wrapping_add(i * down);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise. All places are constants, or the sums would lie in memory.
         unsafe {
             let (mut b, b_row) = match self.b.row {
                 Some(row) => (self.b.at.add(j), row),
@@ -173,31 +178,59 @@ impl Job {
             let mut sums = [[V::splat(0.0); W]; ROWS];
             for l in 0..self.b.depth {
                 let mut right = [V::splat(0.0); W];
-                for (w, right) in right.iter_mut().enumerate() {
-                    *right = V::load(b.add(w * V::LANES));
+                for w in 0..W {
+                    right[w] = V::load(b.add(w * V::LANES));
                     V::prefetch(b.wrapping_add(AHEAD * b_row + w * V::LANES));
                 }
-                for (r, sums) in sums.iter_mut().enumerate() {
+                for r in 0..ROWS {
                     let left = V::splat(*x.add(r * down + l * along));
                     for w in 0..W {
-                        sums[w] = S::step(left, right[w], sums[w]);
+                        sums[r][w] = S::step(left, right[w], sums[r][w]);
                     }
                 }
                 b = b.wrapping_add(b_row);
             }
-            for (r, sums) in sums.iter().enumerate() {
-                let from = self.from.wrapping_add((i + r) * self.from_row + j);
-                let to = self.to.add((i + r) * self.b.cols + j);
-                for (w, sum) in sums.iter().enumerate() {
-                    let at = w * V::LANES;
-                    match (whole || w < W - 1, self.from.is_null()) {
-                        (true, true) => sum.store(to.add(at)),
-                        (true, false) => sum.add(V::load(from.add(at))).store(to.add(at)),
-                        (false, true) => sum.store_some(to.add(at), left - at),
-                        (false, false) => {
-                            sum.add(V::load_some(from.add(at), left - at)).store_some(to.add(at), left - at);
-                        }
+            if left < W * V::LANES {
+                let mut numbers = [0f32; TALLEST * WIDEST];
+                for r in 0..ROWS {
+                    for w in 0..W {
+                        sums[r][w].store(numbers.as_mut_ptr().add((r * W + w) * V::LANES));
                     }
+                }
+                return self.write_some(&numbers[..ROWS * W * V::LANES], ROWS, i, j, left);
+            }
+            let to = self.to.add(i * self.b.cols + j);
+            if self.from.is_null() {
+                for r in 0..ROWS {
+                    for w in 0..W {
+                        sums[r][w].store(to.add(r * self.b.cols + w * V::LANES));
+                    }
+                }
+            } else {
+                let from = self.from.add(i * self.from_row + j);
+                for r in 0..ROWS {
+                    for w in 0..W {
+                        let start = V::load(from.add(r * self.from_row + w * V::LANES));
+                        sums[r][w].add(start).store(to.add(r * self.b.cols + w * V::LANES));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first `count` columns of a tile's `sums`, added to what the rows start from, to their places.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run) for `rows` rows from `i` and `count` columns from `j` on.
+    #[inline(never)]
+    unsafe fn write_some(&self, sums: &[f32], rows: usize, i: usize, j: usize, count: usize) {
+        for (r, sums) in sums.chunks_exact(sums.len() / rows).enumerate() {
+            for (l, sum) in sums[..count].iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let from = self.from.wrapping_add((i + r) * self.from_row + j + l);
+                    let start = if self.from.is_null() { 0.0 } else { *from };
+                    *self.to.add((i + r) * self.b.cols + j + l) = sum + start;
                 }
             }
         }

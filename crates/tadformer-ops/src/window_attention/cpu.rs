@@ -5,6 +5,7 @@ use super::pattern::{Pattern, Window};
 use crate::Windows;
 use crate::rows::{SharedRows, zeros};
 use crate::simd::{Kernel, vectorize};
+use crate::vector::Vector;
 use rayon::prelude::*;
 
 /// The sizes of one call and its windows.
@@ -285,11 +286,11 @@ impl Kernel for ForwardWindow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(problem, scratch, inputs, (context, scores, prompt_rows), (image, window)) = self;
         for head in 0..problem.heads {
             problem.gather::<false>(scratch, inputs, image, window, head);
-            scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+            scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
             scratch.output();
             problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
         }
@@ -310,14 +311,14 @@ impl Kernel for BackwardWindow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let Self(problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)) = self;
         let entries = dtable.len() / problem.heads;
         for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
             problem.gather::<true>(scratch, inputs, image, window, head);
-            scratch.probabilities::<FMA>(&problem.patterns[window.pattern], head, problem.scale());
+            scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
             problem.gather_gradient(scratch, grads, (image, window), head);
-            scratch.backward_softmax();
+            scratch.backward_softmax::<V>();
             problem.unscale(scratch, grads, dtable, (image, window), head);
             scratch.backward_scores();
             problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);

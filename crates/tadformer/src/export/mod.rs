@@ -34,8 +34,14 @@ impl Export {
     /// Writes the folder `path`, with a model card `README.md` and the scores where the model has some.
     ///
     /// # Errors
-    /// A folder that is there already or cannot be written; a model that has no such part.
+    /// A folder that is there already or cannot be written; a model that has no such part, or that was packed.
     pub fn write(self, model: &Predictor, path: &Path) -> Result<()> {
+        if model.entries().is_empty() {
+            return Err(Error::Config(
+                "the model was packed for prediction, so its tensors are gone; export from one opened anew"
+                    .to_owned(),
+            ));
+        }
         let config = portable(model.config());
         folder::write(path, |folder| {
             let config = match self {
