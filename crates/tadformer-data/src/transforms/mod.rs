@@ -8,13 +8,15 @@
 //! maps hold class 0, as in the published training.
 
 mod augmentation;
+mod resample;
+mod planes;
 mod cubic;
-mod flip;
+mod scale_rotate;
+mod resize;
+mod nearest;
+mod normals;
 mod ignore;
 mod normalize;
-mod resample;
-mod resize;
-mod scale_rotate;
 mod vectors;
 #[cfg(test)]
 mod golden;
@@ -106,21 +108,14 @@ impl Pipeline {
     /// # Errors
     /// Those of [`apply`](Self::apply).
     pub fn apply_drawn(&self, sample: Sample, draw: &Draw) -> Result<Sample> {
-        let mut sample = self.geometry(sample, draw)?;
-        normalize::quantise(&mut sample.image);
-        normalize(&mut sample.image);
-        Ok(sample)
+        self.drawn(sample, draw, normalize::quantise_and_normalize)
     }
 
-    /// All steps but those on the picture's levels.
-    fn geometry(&self, mut sample: Sample, draw: &Draw) -> Result<Sample> {
+    /// All steps, with `levels` for those on the rows of the picture (one plane behind the other).
+    fn drawn(&self, sample: Sample, draw: &Draw, levels: impl Fn(&mut [f32])) -> Result<Sample> {
         check_shapes(&sample)?;
-        ignore::open(&mut sample);
-        if draw.flip {
-            flip::flip(&mut sample);
-        }
-        resample::resample(&mut sample, draw, self.size);
-        ignore::close(&mut sample);
+        let mut sample = resample::resample(sample, draw, self.size, levels);
+        ignore::background_only(&mut sample);
         Ok(sample)
     }
 }

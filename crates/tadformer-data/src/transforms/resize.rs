@@ -4,6 +4,7 @@
 //! antialiasing. Nearest: output pixel `i` takes `⌊i·n/o⌋`.
 
 use super::cubic::{self, LANES, Pixel, spread, sum, weights};
+use super::planes::split;
 use super::vectors::{Loop, vectorize};
 
 /// A resize by cubic convolution, row by row.
@@ -18,8 +19,10 @@ pub(super) struct CubicResize {
     columns: Vec<(usize, cubic::Taps)>,
     /// A source row with [`MARGIN`] replicated pixels on either side.
     padded: Vec<Pixel>,
-    /// Source rows at the new width; row `y` is kept at `y % 4`.
-    across: [Vec<Pixel>; 4],
+    /// Such a row at the new width.
+    stretched: Vec<Pixel>,
+    /// Source rows at the new width, one plane behind the other; row `y` is kept at `y % 4`.
+    across: [Vec<f32>; 4],
 }
 
 /// The input at or before an output's centre, and the weights of the four about it.
@@ -40,18 +43,20 @@ impl CubicResize {
             rows: taps(from.0, to.0),
             columns: columns.map(column).collect(),
             padded: vec![[0.0; LANES]; from.1 + 2 * MARGIN],
-            across: std::array::from_fn(|_| vec![[0.0; LANES]; to.1]),
+            stretched: vec![[0.0; LANES]; to.1],
+            across: std::array::from_fn(|_| vec![0.0; 3 * to.1]),
         }
     }
 
-    /// Resizes the picture whose row `y` is written by `source(y, row)`; hands each output row to `emit`.
+    /// Resizes the picture whose row `y` is written by `source(y, row)`; hands each output row, one plane behind the other,
+    /// to `emit`.
     pub(super) fn run(
         &mut self,
-        source: impl Fn(usize, &mut [Pixel]),
-        mut emit: impl FnMut(usize, &[Pixel]),
+        mut source: impl FnMut(usize, &mut [Pixel]),
+        mut emit: impl FnMut(&mut [f32]),
     ) {
         let mut held = [None; 4];
-        let mut out = vec![[0.0; LANES]; self.columns.len()];
+        let mut out = vec![0.0; 3 * self.columns.len()];
         for y in 0..self.rows.len() {
             let (before, weights) = self.rows[y];
             let last = self.height as isize - 1;
@@ -60,14 +65,15 @@ impl CubicResize {
                 if held[row % 4] != Some(row) {
                     source(row, &mut self.padded[MARGIN..MARGIN + self.width]);
                     self.fill_margins();
-                    let across = &mut self.across[row % 4];
-                    vectorize(Stretch { padded: &self.padded, columns: &self.columns, out: across });
+                    let stretched = &mut self.stretched;
+                    vectorize(Stretch { padded: &self.padded, columns: &self.columns, out: stretched });
+                    split(&self.stretched, &mut self.across[row % 4]);
                     held[row % 4] = Some(row);
                 }
             }
-            let rows = needed.map(|row| self.across[row % 4].as_flattened());
-            vectorize(Mix { rows, weights, out: out.as_flattened_mut() });
-            emit(y, &out);
+            let rows = needed.map(|row| self.across[row % 4].as_slice());
+            vectorize(Mix { rows, weights, out: &mut out });
+            emit(&mut out);
         }
     }
 
@@ -139,20 +145,16 @@ pub(super) fn nearest(from: usize, to: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cubic::{interleave, lane_groups, split};
+    use super::super::planes::{Source, Writer};
     use super::*;
     use crate::Raster;
 
-    fn cubic(source: &Raster, height: usize, width: usize) -> Raster {
-        let mut out = Raster::filled(source.channels, height, width, f32::NAN);
-        let mut resize = CubicResize::new((source.height, source.width), (height, width));
-        for channels in lane_groups(source) {
-            resize.run(
-                |y, row| interleave(source, channels.clone(), y, row),
-                |y, row| split(row, &mut out, channels.clone(), y),
-            );
-        }
-        out
+    fn cubic(raster: &Raster, height: usize, width: usize) -> Raster {
+        let source = Source { raster, vectors: false, flip: false };
+        let mut out = Writer::new(height, width);
+        let mut resize = CubicResize::new((raster.height, raster.width), (height, width));
+        resize.run(|y, row| source.row(y, row), |row| out.push(row));
+        out.finish()
     }
 
     #[test]
@@ -177,8 +179,8 @@ mod tests {
     #[test]
     fn cubic_agrees_with_its_formula_pixel_by_pixel() {
         let (height, width, new_height, new_width) = (5, 9, 8, 4);
-        let data: Vec<f32> = (0..2 * height * width).map(|i| ((i * 73) % 251) as f32).collect();
-        let source = Raster { channels: 2, height, width, data };
+        let data: Vec<f32> = (0..3 * height * width).map(|i| ((i * 73) % 251) as f32).collect();
+        let source = Raster { channels: 3, height, width, data };
         let found = cubic(&source, new_height, new_width);
         let at = |c: usize, y: i64, x: i64| {
             let (y, x) = (y.clamp(0, height as i64 - 1), x.clamp(0, width as i64 - 1));
@@ -189,7 +191,7 @@ mod tests {
             t if t < 2.0 => -0.75 * (t.powi(3) - 5.0 * t.powi(2) + 8.0 * t - 4.0),
             _ => 0.0,
         };
-        for c in 0..2 {
+        for c in 0..3 {
             for oy in 0..new_height {
                 for ox in 0..new_width {
                     let cy = (oy as f64 + 0.5) * height as f64 / new_height as f64 - 0.5;

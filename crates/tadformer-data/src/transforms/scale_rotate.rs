@@ -4,11 +4,9 @@
 //! 1/1024 pixel, then cut to 1/32 pixel (cubic) or to whole pixels (nearest). What lies outside of the picture is 0. The
 //! size does not change.
 
-use std::ops::Range;
-
-use super::cubic::{LANES, Pixel, Taps, interleave, spread, sum, weights};
+use super::cubic::{LANES, Pixel, Taps, spread, sum, weights};
+use super::planes::Source;
 use super::vectors::{Loop, prefetch, vectorize};
-use crate::Raster;
 
 /// Bits of the fraction of a source coordinate while it is summed up.
 const SUM_BITS: i32 = 10;
@@ -23,41 +21,81 @@ pub(super) struct Grid {
     width: usize,
     /// Rows of the inverse matrix `[[x by x, x by y, x], [y by x, y by y, y]]`.
     inverse: [[f64; 3]; 2],
-    /// What a column adds to the source x and y, in 1/1024 pixel.
-    columns: Vec<[i32; 2]>,
+    columns: Columns,
+}
+
+/// What columns add to the source x and y, in 1/1024 pixel.
+#[derive(Clone)]
+pub(super) struct Columns {
+    x: Vec<i32>,
+    y: Vec<i32>,
+}
+
+/// A row of the grid, source positions without those of the columns.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    columns: &'a Columns,
+    /// What the row adds to the source x and y, in 1/1024 pixel.
+    x: i32,
+    y: i32,
+    /// Width and height of the source.
+    width: i32,
+    height: i32,
 }
 
 impl Grid {
     /// The grid of a picture turned by `degrees` (counter-clockwise) and magnified by `scale`.
     pub(super) fn new(height: usize, width: usize, degrees: f64, scale: f64) -> Self {
         let inverse = inverted(rotation_matrix(height, width, degrees, scale));
-        let columns = (0..width).map(|x| [fixed(inverse[0][0] * x as f64), fixed(inverse[1][0] * x as f64)]);
-        Self { height, width, inverse, columns: columns.collect() }
+        let columns = |part: [f64; 3]| (0..width).map(|x| fixed(part[0] * x as f64)).collect();
+        Self { height, width, inverse, columns: Columns { x: columns(inverse[0]), y: columns(inverse[1]) } }
     }
 
-    /// For row `y`, the source index that the pixel at each of `columns` shows, [`OUTSIDE`] where it shows none.
-    pub(super) fn nearest_row(&self, y: usize, columns: &[usize]) -> impl Iterator<Item = u32> {
-        let half = 1 << (SUM_BITS - 1);
-        let (width, height) = (self.width as i32, self.height as i32);
-        let [row_x, row_y] = self.row(y).map(|part| part + half);
-        columns.iter().map(move |&x| {
-            let [column_x, column_y] = self.columns[x];
-            let x = (column_x + row_x) >> SUM_BITS;
-            let y = (column_y + row_y) >> SUM_BITS;
-            let inside = (0..width).contains(&x) && (0..height).contains(&y);
-            if inside { (y * width + x) as u32 } else { OUTSIDE }
-        })
+    /// The columns of these numbers.
+    pub(super) fn columns_at(&self, columns: &[usize]) -> Columns {
+        let at = |part: &[i32]| columns.iter().map(|&x| part[x]).collect();
+        Columns { x: at(&self.columns.x), y: at(&self.columns.y) }
     }
 
-    /// What row `y` adds to the source x and y, in 1/1024 pixel.
-    fn row(&self, y: usize) -> [i32; 2] {
+    /// For row `y`, the source index that the pixel at each of `columns` shows, [`OUTSIDE`] where it shows none; of a source
+    /// that is mirrored if `flip`.
+    pub(super) fn nearest_row(&self, y: usize, columns: &Columns, flip: bool, out: &mut [u32]) {
+        vectorize(NearestRow { row: self.row(y, columns, 1 << (SUM_BITS - 1)), flip, out });
+    }
+
+    /// Row `y` with the given columns; `half` a step is added where positions are cut off, so that they are rounded.
+    fn row<'a>(&self, y: usize, columns: &'a Columns, half: i32) -> Row<'a> {
         let [[_, xy, x0], [_, yy, y0]] = self.inverse;
-        [fixed(xy * y as f64 + x0), fixed(yy * y as f64 + y0)]
+        let (x, y) = (fixed(xy * y as f64 + x0) + half, fixed(yy * y as f64 + y0) + half);
+        Row { columns, x, y, width: self.width as i32, height: self.height as i32 }
     }
 }
 
 /// The index of a pixel that lies outside of the source.
 pub(super) const OUTSIDE: u32 = u32::MAX;
+
+/// The nearest pixels of a row.
+struct NearestRow<'a> {
+    row: Row<'a>,
+    flip: bool,
+    out: &'a mut [u32],
+}
+
+impl Loop for NearestRow<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Row { columns, x: row_x, y: row_y, width, height } = self.row;
+        // Mirrored, x becomes width − 1 − x.
+        let (zero, sign) = if self.flip { (width - 1, -1) } else { (0, 1) };
+        for ((index, column_x), column_y) in self.out.iter_mut().zip(&columns.x).zip(&columns.y) {
+            let x = (column_x + row_x) >> SUM_BITS;
+            let y = (column_y + row_y) >> SUM_BITS;
+            let inside = (x >= 0) & (x < width) & (y >= 0) & (y < height);
+            let inner = y.wrapping_mul(width).wrapping_add(sign * x + zero) as u32;
+            *index = if inside { inner } else { OUTSIDE };
+        }
+    }
+}
 
 /// Weights by the fraction in 1/32 pixel.
 struct Table {
@@ -76,6 +114,19 @@ pub(super) struct CubicWarp<'a> {
     weights: Table,
     /// The source in a margin of zeros.
     padded: Vec<Pixel>,
+    /// A row of the source.
+    loaded: Vec<Pixel>,
+    /// Where each pixel of the row in work has its taps.
+    places: Vec<Place>,
+}
+
+/// Where an output pixel's taps lie.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The first tap's pixel in the padded source, [`OUTSIDE`] where all taps lie outside.
+    first: u32,
+    /// The fractions of y and x in 1/32 pixel, 5 bits each.
+    fractions: u32,
 }
 
 impl<'a> CubicWarp<'a> {
@@ -84,71 +135,102 @@ impl<'a> CubicWarp<'a> {
         let rows: [[f32; 4]; STEPS] = std::array::from_fn(|t| weights(t as f32 / STEPS as f32));
         let weights = Table { rows, columns: rows.map(spread) };
         let size = (grid.width + 2 * MARGIN) * (grid.height + 2 * MARGIN);
-        Self { grid, weights, padded: vec![[0.0; LANES]; size] }
-    }
-
-    /// Takes the given channels of `source` as what is warped from now on.
-    pub(super) fn load(&mut self, source: &Raster, channels: Range<usize>) {
-        let stride = self.grid.width + 2 * MARGIN;
-        for y in 0..self.grid.height {
-            let start = (y + MARGIN) * stride + MARGIN;
-            interleave(source, channels.clone(), y, &mut self.padded[start..start + self.grid.width]);
+        Self {
+            grid,
+            weights,
+            padded: Vec::with_capacity(size),
+            loaded: vec![[0.0; LANES]; grid.width],
+            places: vec![Place { first: OUTSIDE, fractions: 0 }; grid.width],
         }
     }
 
+    /// Takes `source` as what is warped from now on.
+    pub(super) fn load(&mut self, source: &Source<'_>) {
+        let stride = self.grid.width + 2 * MARGIN;
+        self.padded.clear();
+        self.padded.resize(MARGIN * stride, [0.0; LANES]);
+        for y in 0..self.grid.height {
+            source.row(y, &mut self.loaded);
+            self.padded.extend([[0.0; LANES]; MARGIN]);
+            self.padded.extend_from_slice(&self.loaded);
+            self.padded.extend([[0.0; LANES]; MARGIN]);
+        }
+        self.padded.resize(self.padded.len() + MARGIN * stride, [0.0; LANES]);
+    }
+
     /// Row `y` of the warped picture.
-    pub(super) fn row(&self, y: usize, out: &mut [Pixel]) {
-        let half = 1 << (SUM_BITS - CUBIC_BITS - 1);
+    pub(super) fn row(&mut self, y: usize, out: &mut [Pixel]) {
+        let row = self.grid.row(y, &self.grid.columns, 1 << (SUM_BITS - CUBIC_BITS - 1));
+        vectorize(Placed { row, places: &mut self.places });
+        let stride = self.grid.width + 2 * MARGIN;
         vectorize(WarpedRow {
-            size: [self.grid.width as i32, self.grid.height as i32],
-            padded: &self.padded,
+            padded: self.padded.as_flattened(),
+            stride: stride * LANES,
             weights: &self.weights,
-            columns: &self.grid.columns,
-            row: self.grid.row(y).map(|part| part + half),
+            places: &self.places,
             out,
         });
     }
 }
 
+/// The places of a row.
+struct Placed<'a> {
+    row: Row<'a>,
+    places: &'a mut [Place],
+}
+
+impl Loop for Placed<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Row { columns, x: row_x, y: row_y, width, height } = self.row;
+        let mask = STEPS as i32 - 1;
+        let margin = MARGIN as i32 - 1;
+        let stride = width + 2 * MARGIN as i32;
+        for ((place, column_x), column_y) in self.places.iter_mut().zip(&columns.x).zip(&columns.y) {
+            let x = (column_x + row_x) >> (SUM_BITS - CUBIC_BITS);
+            let y = (column_y + row_y) >> (SUM_BITS - CUBIC_BITS);
+            let (left, top) = (x >> CUBIC_BITS, y >> CUBIC_BITS);
+            // Beyond these bounds all taps lie outside; within them the margin holds them.
+            let inside = (left >= -2) & (left <= width) & (top >= -2) & (top <= height);
+            let pixel = (top + margin).wrapping_mul(stride).wrapping_add(left + margin);
+            *place = Place {
+                first: if inside { pixel as u32 } else { OUTSIDE },
+                fractions: ((y & mask) << CUBIC_BITS | (x & mask)) as u32,
+            };
+        }
+    }
+}
+
 /// One row of a warp.
 struct WarpedRow<'a> {
-    /// Width and height of the source.
-    size: [i32; 2],
-    padded: &'a [Pixel],
+    padded: &'a [f32],
+    /// Numbers of a row of the padded source.
+    stride: usize,
     weights: &'a Table,
-    /// What columns and this row add to the source x and y, in 1/1024 pixel.
-    columns: &'a [[i32; 2]],
-    row: [i32; 2],
+    places: &'a [Place],
     out: &'a mut [Pixel],
 }
 
 impl Loop for WarpedRow<'_> {
     #[inline(always)]
     fn run(self) {
-        let mask = STEPS as i32 - 1;
-        let ([width, height], [row_x, row_y]) = (self.size, self.row);
-        let stride = (width as usize + 2 * MARGIN) * LANES;
-        let padded = self.padded.as_flattened();
-        for (pixel, [column_x, column_y]) in self.out.iter_mut().zip(self.columns) {
-            let x = (column_x + row_x) >> (SUM_BITS - CUBIC_BITS);
-            let y = (column_y + row_y) >> (SUM_BITS - CUBIC_BITS);
-            let (left, top) = (x >> CUBIC_BITS, y >> CUBIC_BITS);
-            // Beyond these bounds all taps lie outside; within them the margin holds them.
-            if !(-2..=width).contains(&left) || !(-2..=height).contains(&top) {
+        // The source from the first to the fourth of the rows on, all of one length: one check holds for all.
+        let length = self.padded.len() - 3 * self.stride;
+        let from = |row: usize| &self.padded[row * self.stride..][..length];
+        let (r0, r1, r2, r3) = (from(0), from(1), from(2), from(3));
+        for (pixel, place) in self.out.iter_mut().zip(self.places) {
+            let first = place.first as usize * LANES;
+            let (Some(r0), Some(r1), Some(r2), Some(r3)) =
+                (taps(r0, first), taps(r1, first), taps(r2, first), taps(r3, first))
+            else {
                 *pixel = [0.0; LANES];
                 continue;
-            }
-            let margin = MARGIN as i32 - 1;
-            let first = (top + margin) as usize * stride + (left + margin) as usize * LANES;
-            let taps = |row: usize| -> &Taps {
-                padded[first + row * stride..].first_chunk().expect("the margin holds the outer taps")
             };
             // A turned row crosses many rows of the source, which the processor does not foresee: the tap that the next
             // output row needs anew is asked for a row ahead.
-            prefetch(padded, first + 4 * stride + 2 * LANES);
-            let (r0, r1, r2, r3) = (taps(0), taps(1), taps(2), taps(3));
-            let [w0, w1, w2, w3] = self.weights.rows[(y & mask) as usize];
-            let across = &self.weights.columns[(x & mask) as usize];
+            prefetch(self.padded, first + 4 * self.stride + 2 * LANES);
+            let [w0, w1, w2, w3] = self.weights.rows[(place.fractions >> CUBIC_BITS) as usize % STEPS];
+            let across = &self.weights.columns[place.fractions as usize % STEPS];
             let mut mixed = [0.0; 4 * LANES];
             for i in 0..mixed.len() {
                 mixed[i] = (r0[i] * w0 + r1[i] * w1 + r2[i] * w2 + r3[i] * w3) * across[i];
@@ -156,6 +238,12 @@ impl Loop for WarpedRow<'_> {
             *pixel = sum(&mixed);
         }
     }
+}
+
+/// The four pixels from the number `first` on.
+#[inline(always)]
+fn taps(row: &[f32], first: usize) -> Option<&Taps> {
+    row.get(first..first + 4 * LANES)?.try_into().ok()
 }
 
 /// Nearest whole number of 1/1024 pixel, halves to even. Beyond ±2²⁹ (half a million pixels) it is cut off, so that sums
@@ -182,24 +270,25 @@ fn inverted([[a, b, x], [c, d, y]]: [[f64; 3]; 2]) -> [[f64; 3]; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cubic::{lane_groups, split};
+    use super::super::planes::{Writer, split};
     use super::*;
+    use crate::Raster;
 
-    fn warped(source: &Raster, degrees: f64, scale: f64) -> (Raster, Vec<u32>) {
-        let (height, width) = (source.height, source.width);
+    fn warped(raster: &Raster, degrees: f64, scale: f64) -> (Raster, Vec<u32>) {
+        let (height, width) = (raster.height, raster.width);
         let grid = Grid::new(height, width, degrees, scale);
         let mut warp = CubicWarp::new(&grid);
-        let mut out = Raster::filled(source.channels, height, width, -1.0);
-        let mut row = vec![[0.0; LANES]; width];
-        for channels in lane_groups(source) {
-            warp.load(source, channels.clone());
-            for y in 0..height {
-                warp.row(y, &mut row);
-                split(&row, &mut out, channels.clone(), y);
-            }
+        let mut out = Writer::new(height, width);
+        let (mut row, mut planes) = (vec![[0.0; LANES]; width], vec![0.0; 3 * width]);
+        warp.load(&Source { raster, vectors: false, flip: false });
+        let mut nearest = vec![0; height * width];
+        for (y, nearest) in nearest.chunks_exact_mut(width).enumerate() {
+            warp.row(y, &mut row);
+            split(&row, &mut planes);
+            out.push(&planes);
+            grid.nearest_row(y, &grid.columns, false, nearest);
         }
-        let columns: Vec<usize> = (0..width).collect();
-        (out, (0..height).flat_map(|y| grid.nearest_row(y, &columns)).collect())
+        (out.finish(), nearest)
     }
 
     #[test]
@@ -229,7 +318,7 @@ mod tests {
         for (height, width, degrees, scale) in
             [(1, 4000, 90.0, 0.01), (9, 5, -179.0, 100.0), (3, 3, 45.0, 1e-9)]
         {
-            let source = Raster::filled(1, height, width, 7.0);
+            let source = Raster::filled(3, height, width, 7.0);
             let (cubic, nearest) = warped(&source, degrees, scale);
             assert!(cubic.data.iter().all(|v| v.is_finite()));
             assert!(nearest.iter().all(|&i| i == OUTSIDE || (i as usize) < height * width));

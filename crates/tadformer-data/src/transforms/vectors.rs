@@ -28,10 +28,10 @@ fn avx2(work: impl Loop) {
 #[inline(always)]
 pub(super) fn prefetch(values: &[f32], at: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(value) = values.get(at) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has SSE, and a hint reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        // SAFETY: every x86-64 processor has SSE, and a hint reads nothing, wherever it points to.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, at);
