@@ -138,20 +138,21 @@ fn check_size(
     )))
 }
 
-/// Writes `class` where `mask` is not zero. Masks are mostly empty, so eight pixels are tested at once.
+/// Writes `class` where `mask` is not zero. Masks are mostly empty, so 64 pixels are tested at once.
 fn paint(mask: &[u8], class: u8, merged: &mut [u8]) {
-    let (blocks, rest) = mask.as_chunks::<8>();
-    let (targets, last) = merged.split_at_mut(blocks.len() * 8);
-    for (block, target) in blocks.iter().zip(targets.as_chunks_mut::<8>().0) {
-        if u64::from_ne_bytes(*block) != 0 {
-            for (t, &v) in target.iter_mut().zip(block) {
-                *t = if v == 0 { *t } else { class };
-            }
+    let write = |mask: &[u8], target: &mut [u8]| {
+        for (t, &v) in target.iter_mut().zip(mask) {
+            *t = if v == 0 { *t } else { class };
+        }
+    };
+    let (blocks, rest) = mask.as_chunks::<64>();
+    let (targets, last) = merged.split_at_mut(blocks.as_flattened().len());
+    for (block, target) in blocks.iter().zip(targets.as_chunks_mut::<64>().0) {
+        if block.iter().fold(0, |any, v| any | v) != 0 {
+            write(block, target);
         }
     }
-    for (t, &v) in last.iter_mut().zip(rest) {
-        *t = if v == 0 { *t } else { class };
-    }
+    write(rest, last);
 }
 
 /// Which of the 459 classes (0 unknown) each pixel belongs to, rows first.
@@ -201,9 +202,13 @@ impl Regions {
                 let (left, right) = mirror(x, width);
                 target[x] = u8::from(laplacian(here[left], here[right], up[x], down[x], here[x]) != 0);
             }
-            for (x, around) in here.windows(3).enumerate() {
-                let x = x + 1;
-                target[x] = u8::from(laplacian(around[0], around[2], up[x], down[x], around[1]) != 0);
+            // Zipped and not indexed, so that whole vectors of pixels are compared.
+            let centres = here[1..].iter().zip(&up[1..]).zip(&down[1..]);
+            let sides = here.iter().zip(here.get(2..).unwrap_or_default());
+            for ((target, ((centre, up), down)), (left, right)) in
+                target[1..].iter_mut().zip(centres).zip(sides)
+            {
+                *target = u8::from(laplacian(*left, *right, *up, *down, *centre) != 0);
             }
         }
         thin(&mut edge, height, width);

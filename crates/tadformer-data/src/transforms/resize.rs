@@ -3,7 +3,7 @@
 //! Cubic: half-pixel centres, so output pixel `i` of `o` looks at `(i + ½)·n/o − ½`; a = −0.75; the edge is replicated; no
 //! antialiasing. Nearest: output pixel `i` takes `⌊i·n/o⌋`.
 
-use super::cubic::{self, LANES, Pixel, spread, sum, weights};
+use super::cubic::{self, LANES, Pair, Pixel, fold, pair, spread, weights};
 use super::planes::split;
 use super::vectors::{Loop, vectorize};
 
@@ -19,8 +19,9 @@ pub(super) struct CubicResize {
     columns: Vec<(usize, cubic::Taps)>,
     /// A source row with [`MARGIN`] replicated pixels on either side.
     padded: Vec<Pixel>,
-    /// Such a row at the new width.
+    /// Such a row at the new width, and its pairs.
     stretched: Vec<Pixel>,
+    pairs: Vec<Pair>,
     /// Source rows at the new width, one plane behind the other; row `y` is kept at `y % 4`.
     across: [Vec<f32>; 4],
 }
@@ -43,6 +44,7 @@ impl CubicResize {
             rows: taps(from.0, to.0),
             columns: columns.map(column).collect(),
             padded: vec![[0.0; LANES]; from.1 + 2 * MARGIN],
+            pairs: vec![[0.0; 2 * LANES]; to.1],
             stretched: vec![[0.0; LANES]; to.1],
             across: std::array::from_fn(|_| vec![0.0; 3 * to.1]),
         }
@@ -65,8 +67,8 @@ impl CubicResize {
                 if held[row % 4] != Some(row) {
                     source(row, &mut self.padded[MARGIN..MARGIN + self.width]);
                     self.fill_margins();
-                    let stretched = &mut self.stretched;
-                    vectorize(Stretch { padded: &self.padded, columns: &self.columns, out: stretched });
+                    let (pairs, out) = (&mut self.pairs, &mut self.stretched);
+                    vectorize(Stretch { padded: &self.padded, columns: &self.columns, pairs, out });
                     split(&self.stretched, &mut self.across[row % 4]);
                     held[row % 4] = Some(row);
                 }
@@ -89,6 +91,7 @@ impl CubicResize {
 struct Stretch<'a> {
     padded: &'a [Pixel],
     columns: &'a [(usize, cubic::Taps)],
+    pairs: &'a mut [Pair],
     out: &'a mut [Pixel],
 }
 
@@ -96,14 +99,11 @@ impl Loop for Stretch<'_> {
     #[inline(always)]
     fn run(self) {
         let padded = self.padded.as_flattened();
-        for (pixel, (start, weights)) in self.out.iter_mut().zip(self.columns) {
+        for ((pixel, kept), (start, weights)) in self.out.iter_mut().zip(self.pairs).zip(self.columns) {
             let taps: &cubic::Taps =
                 padded[start * LANES..].first_chunk().expect("the margin holds the outer taps");
-            let mut weighted = *taps;
-            for (tap, weight) in weighted.iter_mut().zip(weights) {
-                *tap *= weight;
-            }
-            *pixel = sum(&weighted);
+            *kept = pair(|i| taps[i] * weights[i]);
+            *pixel = fold(kept);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! 1/1024 pixel, then cut to 1/32 pixel (cubic) or to whole pixels (nearest). What lies outside of the picture is 0. The
 //! size does not change.
 
-use super::cubic::{LANES, Pixel, Taps, spread, sum, weights};
+use super::cubic::{LANES, Pair, Pixel, Taps, fold, pair, spread, weights};
 use super::planes::Source;
 use super::vectors::{Loop, prefetch, vectorize};
 
@@ -118,6 +118,8 @@ pub(super) struct CubicWarp<'a> {
     loaded: Vec<Pixel>,
     /// Where each pixel of the row in work has its taps.
     places: Vec<Place>,
+    /// The pairs of that row.
+    pairs: Vec<Pair>,
 }
 
 /// Where an output pixel's taps lie.
@@ -141,6 +143,7 @@ impl<'a> CubicWarp<'a> {
             padded: Vec::with_capacity(size),
             loaded: vec![[0.0; LANES]; grid.width],
             places: vec![Place { first: OUTSIDE, fractions: 0 }; grid.width],
+            pairs: vec![[0.0; 2 * LANES]; grid.width],
         }
     }
 
@@ -168,6 +171,7 @@ impl<'a> CubicWarp<'a> {
             stride: stride * LANES,
             weights: &self.weights,
             places: &self.places,
+            pairs: &mut self.pairs,
             out,
         });
     }
@@ -208,6 +212,7 @@ struct WarpedRow<'a> {
     stride: usize,
     weights: &'a Table,
     places: &'a [Place],
+    pairs: &'a mut [Pair],
     out: &'a mut [Pixel],
 }
 
@@ -218,7 +223,7 @@ impl Loop for WarpedRow<'_> {
         let length = self.padded.len() - 3 * self.stride;
         let from = |row: usize| &self.padded[row * self.stride..][..length];
         let (r0, r1, r2, r3) = (from(0), from(1), from(2), from(3));
-        for (pixel, place) in self.out.iter_mut().zip(self.places) {
+        for ((pixel, kept), place) in self.out.iter_mut().zip(self.pairs).zip(self.places) {
             let first = place.first as usize * LANES;
             let (Some(r0), Some(r1), Some(r2), Some(r3)) =
                 (taps(r0, first), taps(r1, first), taps(r2, first), taps(r3, first))
@@ -231,11 +236,8 @@ impl Loop for WarpedRow<'_> {
             prefetch(self.padded, first + 4 * self.stride + 2 * LANES);
             let [w0, w1, w2, w3] = self.weights.rows[(place.fractions >> CUBIC_BITS) as usize % STEPS];
             let across = &self.weights.columns[place.fractions as usize % STEPS];
-            let mut mixed = [0.0; 4 * LANES];
-            for i in 0..mixed.len() {
-                mixed[i] = (r0[i] * w0 + r1[i] * w1 + r2[i] * w2 + r3[i] * w3) * across[i];
-            }
-            *pixel = sum(&mixed);
+            *kept = pair(|i| (r0[i] * w0 + r1[i] * w1 + r2[i] * w2 + r3[i] * w3) * across[i]);
+            *pixel = fold(kept);
         }
     }
 }
