@@ -206,10 +206,6 @@ pub(crate) fn lane_sum2(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> 
 ///
 /// # Safety
 /// As for the methods of `V`.
-#[expect(
-    clippy::needless_range_loop,
-    reason = "iterators over arrays are not inlined into the code of a level"
-)]
 #[inline(always)]
 pub(crate) unsafe fn for_vectors<V: Vector, const N: usize>(
     ys: &mut [f32],
