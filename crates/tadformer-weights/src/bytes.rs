@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::large_pages::welcome_large_pages;
 
 /// A shared, immutable run of bytes; clones and slices point into the same memory.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ impl Bytes {
         bytes
             .try_reserve_exact(length)
             .map_err(|e| Error::io("hold in memory", path, std::io::Error::other(e)))?;
+        welcome_large_pages(&mut bytes);
         // A file that grows while it is read must not grow the buffer with it.
         file.by_ref().take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
         Ok(bytes.into())

@@ -25,6 +25,7 @@
 //! ```
 
 mod error;
+mod large_pages;
 mod bytes;
 mod dtype;
 mod state_dict;

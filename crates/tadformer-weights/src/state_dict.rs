@@ -8,6 +8,7 @@ use crate::bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::large_pages::welcome_large_pages;
 use crate::safetensors_file;
 
 /// A named array: row-major, little-endian, its bytes shared with the file it came from.
@@ -77,6 +78,7 @@ impl Tensor {
     /// Its elements as the nearest `f32`, in row-major order.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.bytes.len() / self.dtype.size());
+        welcome_large_pages(&mut values);
         self.dtype.extend_f32(&self.bytes, &mut values);
         values
     }

@@ -8,6 +8,7 @@ use crate::config::{Method, WeightsSource};
 use crate::pretrained::to_candle;
 use crate::{Config, Error, Predictor, Result, shared_backbone};
 use candle_core::Tensor;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -135,7 +136,7 @@ pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
             format!("`{}` is no name of an adapter's tensor: those begin with `{PREFIX}`", tensor.name()),
         )),
     };
-    dict.iter().map(tensor).collect()
+    dict.iter().as_slice().par_iter().map(tensor).collect()
 }
 
 fn to_peft(name: &str) -> String {
