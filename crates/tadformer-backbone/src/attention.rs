@@ -1,7 +1,7 @@
 //! Window attention with sites at its linears.
 
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Attended, Init, Mode, Params, Windows, window_attention};
+use tadformer_ops::{Around, Attended, Before, Init, Mode, Params, Windows, window_attention};
 use tadformer_peft::{Site, SiteKind};
 
 /// Window attention up to the projection; state-dict names `qkv`, `proj`, `relative_position_bias_table`.
@@ -53,22 +53,24 @@ impl WindowAttention {
         Ok(())
     }
 
-    /// Attends within `windows`: normalised tokens `(b, h, w, c)` and prompts `(b, t, c)` to what the heads give, before
-    /// `proj`.
+    /// Attends within `windows`: what `before` makes of tokens `(b, h, w, c)` and prompts `(b, t, c)` to what the heads give,
+    /// before `proj`.
     ///
     /// # Errors
     /// Shapes that do not fit.
     pub fn attend(
         &self,
+        before: Before<'_>,
         xs: &Tensor,
         prompts: Option<&Tensor>,
         windows: &Windows,
         mode: &mut Mode<'_>,
     ) -> Result<Attended> {
-        let (qkv, _) = self.qkv.forward(xs, mode)?;
+        let around = Around::after(before);
+        let (qkv, _) = self.qkv.forward_around(xs, around, mode)?;
         // A prompt is the same in every window, so are its queries, keys and values: once an image is enough.
         let prompts = match prompts {
-            Some(prompts) => Some(self.qkv.forward(prompts, mode)?.0),
+            Some(prompts) => Some(self.qkv.forward_around(prompts, around, mode)?.0),
             None => None,
         };
         window_attention(&qkv, prompts.as_ref(), &self.relative_position_bias_table, windows, self.heads)

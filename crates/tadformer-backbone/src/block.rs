@@ -5,7 +5,9 @@ use crate::mlp::{Mlp, MlpTrace};
 use crate::task_streams::{TaskOutput, TaskStreams};
 use crate::{SwinConfig, Tuning};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Attended, LayerNorm, Mode, Params, Windows, drop_path_factors, residual};
+use tadformer_ops::{
+    Around, Attended, Before, LayerNorm, Mode, Params, Residual, Windows, drop_path_factors,
+};
 use tadformer_peft::{Conditioned, Trace};
 
 /// Where a block stands in the network.
@@ -109,13 +111,13 @@ impl SwinBlock {
     pub fn forward(&self, xs: &Tensor, prompts: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<BlockOutput> {
         let (_, h, w, _) = xs.dims4()?;
         let windows = self.windows(h, w)?;
-        let normed_prompts = prompts.map(|prompts| self.norm1.forward(prompts)).transpose()?;
-        let attended = self.attn.attend(&self.norm1.forward(xs)?, normed_prompts.as_ref(), &windows, mode)?;
+        let (norm1, norm2) = (Before::LayerNorm(&self.norm1), Before::LayerNorm(&self.norm2));
+        let attended = self.attn.attend(norm1, xs, prompts, &windows, mode)?;
 
-        let (attention, proj) = self.attn.proj().forward(&attended.context, mode)?;
-        let middle = self.add(xs, &attention, mode)?;
-        let (perceptron, mlp) = self.mlp.forward(&self.norm2.forward(&middle)?, mode)?;
-        let output = self.add(&middle, &perceptron, mode)?;
+        let onto = self.residual(xs, xs.dim(0)?, mode)?;
+        let (middle, proj) = self.attn.proj().forward_around(&attended.context, Around::onto(&onto), mode)?;
+        let onto = self.residual(&middle, xs.dim(0)?, mode)?;
+        let (output, mlp) = self.mlp.forward(&middle, Around { before: norm2, onto: Some(&onto) }, mode)?;
 
         let next_prompts = self.next_prompts(prompts, &attended, mode)?;
         let tasks = self.task_streams(xs, &attended, proj, mlp, &windows, mode)?;
@@ -132,15 +134,13 @@ impl SwinBlock {
         }
     }
 
-    /// `shortcut + drop_path(branch)`.
-    fn add(&self, shortcut: &Tensor, branch: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+    /// `shortcut + drop_path(branch)` for a branch of `n` samples.
+    fn residual(&self, shortcut: &Tensor, n: usize, mode: &mut Mode<'_>) -> Result<Residual> {
         let factors = match mode {
-            Mode::Train(rng) if self.drop_path > 0.0 => {
-                Some(drop_path_factors(branch.dim(0)?, self.drop_path, rng)?)
-            }
+            Mode::Train(rng) if self.drop_path > 0.0 => Some(drop_path_factors(n, self.drop_path, rng)?),
             _ => None,
         };
-        residual(shortcut, branch, factors)
+        Residual::new(shortcut, factors)
     }
 
     /// `p + drop_path(mlp(norm2(p_attn)))`, where `p_attn` is the projected attention output, averaged over the windows.
@@ -158,8 +158,9 @@ impl SwinBlock {
         if self.ends_prompts {
             return Ok(Some(projected));
         }
-        let (branch, _) = self.mlp.forward(&self.norm2.forward(&projected)?, mode)?;
-        Ok(Some(self.add(prompts, &branch, mode)?))
+        let onto = self.residual(prompts, prompts.dim(0)?, mode)?;
+        let around = Around { before: Before::LayerNorm(&self.norm2), onto: Some(&onto) };
+        Ok(Some(self.mlp.forward(&projected, around, mode)?.0))
     }
 
     fn task_streams(
@@ -184,13 +185,16 @@ impl SwinBlock {
         // The streams of all tasks are the largest tensors of a prediction: each goes when it has been used.
         let [fc1, fc2] = [fc1, fc2].map(|trace| trace.frozen);
         let Conditioned { us, skip } = tasks.condition(scores, &proj.dropped)?;
-        let middle = self.add(shortcut, &proj_site.forward_tasks(&us, &proj.frozen, windows)?, mode)?;
-        drop((us, proj));
+        let streams = us.dim(0)?;
+        let onto = self.residual(shortcut, streams, mode)?;
+        let middle = proj_site.from_codes(&proj_site.codes(us, windows)?, &proj.frozen, Some(&onto))?;
+        drop(proj);
         let whole = Windows::whole(h, w)?;
         let codes = fc1_site.codes(self.norm2.forward(&middle)?, &whole)?;
         let activated = fc1_site.codes_through_gelu(&codes, &fc1, fc2_site, &whole)?;
         drop((codes, fc1));
-        let xs = self.add(&middle, &fc2_site.from_codes(&activated, &fc2)?, mode)?;
+        let onto = self.residual(&middle, streams, mode)?;
+        let xs = fc2_site.from_codes(&activated, &fc2, Some(&onto))?;
         Ok(Some(TaskOutput { xs, skip }))
     }
 }

@@ -1,7 +1,7 @@
 //! The two-layer perceptron of a block.
 
 use candle_core::{Result, Tensor};
-use tadformer_ops::{InputActivation, Mode, Params};
+use tadformer_ops::{Around, Before, Mode, Params};
 use tadformer_peft::{Site, SiteKind, Trace};
 
 /// `fc2(GELU(fc1(x)))`; state-dict names `fc1`, `fc2`.
@@ -44,13 +44,19 @@ impl Mlp {
         Ok(())
     }
 
-    /// `(…, c)` to the same shape.
+    /// `(…, c)` to the same shape, with what is done before and after it.
     ///
     /// # Errors
-    /// A last dimension other than `c`.
-    pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, MlpTrace)> {
-        let (hidden, fc1) = self.fc1.forward(xs, mode)?;
-        let (ys, fc2) = self.fc2.forward_after(InputActivation::Gelu, &hidden, mode)?;
+    /// Shapes that do not fit.
+    pub fn forward(
+        &self,
+        xs: &Tensor,
+        around: Around<'_>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, MlpTrace)> {
+        let (hidden, fc1) = self.fc1.forward_around(xs, Around::after(around.before), mode)?;
+        let (ys, fc2) =
+            self.fc2.forward_around(&hidden, Around { before: Before::Gelu, onto: around.onto }, mode)?;
         Ok((ys, MlpTrace { fc1, fc2 }))
     }
 }

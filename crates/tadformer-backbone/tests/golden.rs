@@ -6,7 +6,7 @@ use tadformer_backbone::{
     WindowAttention,
 };
 use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close};
-use tadformer_ops::{Mode, Windows, linear};
+use tadformer_ops::{Before, Mode, Windows, linear};
 use tadformer_peft::{Filter, LoraConfig, SiteKind};
 
 const TASKS: [&str; 4] = ["semseg", "normals", "sal", "human_parts"];
@@ -171,7 +171,8 @@ fn window_attention() {
         tadformer_ops::LayerNorm::new(16, &store.params().pp("attn.proj.prompt_layernorm")).unwrap();
         let windows = Windows::new(8, 8, 4, shift).unwrap();
         let grid = from_windows(&x, shift);
-        let attended = attn.attend(&grid, Some(&prompts), &windows, &mut Mode::Eval).unwrap();
+        let attended =
+            attn.attend(Before::Nothing, &grid, Some(&prompts), &windows, &mut Mode::Eval).unwrap();
         let project = |xs: &Tensor| attn.proj().forward(xs, &mut Mode::Eval).unwrap().0;
         let scores = attended.scores.unwrap().flatten_from(3).unwrap();
         let scores =

@@ -11,9 +11,9 @@ use candle_core::{Result, Tensor};
 /// Elements a row when a tensor is worked through without regard to its shape.
 const STRIP: usize = 64;
 
-/// What comes between the input and a linear.
+/// What comes between the input and a linear whose gradient is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputActivation {
+pub(crate) enum InputActivation {
     /// Nothing.
     Identity,
     /// GELU, computed again where it is needed instead of being kept.

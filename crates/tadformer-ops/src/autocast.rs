@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, named_tensor};
     use crate::{
-        FrozenLinear, InputActivation, LowRankUpdate, linear, linear_columns, low_rank_linear, low_rank_up,
+        Around, Before, FrozenLinear, LowRankUpdate, linear, linear_columns, low_rank_linear, low_rank_up,
         no_grad, task_codes,
     };
     use candle_core::{DType, Result, Tensor, Var};
@@ -82,9 +82,14 @@ mod tests {
         named_tensor(name, shape, 0.0, 0.5).unwrap()
     }
 
-    fn updated(i: &[Tensor], activation: InputActivation) -> Result<Tensor> {
+    fn updated(i: &[Tensor], before: Before<'_>) -> Result<Tensor> {
         let update = LowRankUpdate { down: &i[1], up: &i[2], scale: 1.5, mask: None };
-        low_rank_linear(&i[0], activation, &FrozenLinear::new(&input("w", &[33, 47]), None)?, &update)
+        low_rank_linear(
+            &i[0],
+            Around::after(before),
+            &FrozenLinear::new(&input("w", &[33, 47]), None)?,
+            &update,
+        )
     }
 
     /// Products alone, on few rows, on rows of whole tiles and others, in one part and several.
@@ -110,11 +115,11 @@ mod tests {
     fn chains() -> Vec<(&'static str, Operation, Vec<Tensor>)> {
         let low_rank = || vec![input("x", &[150, 47]), input("a", &[5, 47]), input("b", &[33, 5])];
         vec![
-            ("low-rank", |i| updated(i, InputActivation::Identity), low_rank()),
-            ("low-rank of GELU", |i| updated(i, InputActivation::Gelu), low_rank()),
+            ("low-rank", |i| updated(i, Before::Nothing), low_rank()),
+            ("low-rank of GELU", |i| updated(i, Before::Gelu), low_rank()),
             (
                 "low-rank up",
-                |i| low_rank_up(&i[0], &i[1], &i[2], 1.5),
+                |i| low_rank_up(&i[0], &i[1], &i[2], 1.5, None),
                 vec![input("base", &[1, 90, 33]), input("z", &[2, 90, 5]), input("b", &[33, 5])],
             ),
             (

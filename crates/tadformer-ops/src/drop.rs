@@ -1,12 +1,12 @@
-//! Dropout and drop path, from a named stream.
+//! Dropout, from a named stream.
 
 use crate::host::read;
 use crate::rng::{Mode, Rng, mix};
-use crate::rows::{AddTo, make};
+use crate::rows::make;
 use crate::simd::{Kernel, LANES, vectorize};
 use crate::tape::{Output, record_one};
 use crate::vector::Vector;
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// Numbers that sixteen hashes decide.
 const STRIP: usize = 64;
@@ -106,102 +106,6 @@ pub fn dropout(xs: &Tensor, p: f64, rng: &mut Rng) -> Result<Tensor> {
     }
 }
 
-/// For each of `n` samples the factor of its residual branch: 0 with probability `rate`, otherwise `1 / (1 − rate)`
-/// (stochastic depth, arXiv 1603.09382).
-///
-/// # Errors
-/// A rate outside `0..1`.
-pub fn drop_path_factors(n: usize, rate: f64, rng: &mut Rng) -> Result<Vec<f32>> {
-    if !(0.0..1.0).contains(&rate) {
-        bail!("drop path: the rate {rate} is not in 0..1");
-    }
-    Ok((0..n).map(|_| if rng.bernoulli(rate) { 0.0 } else { (1.0 / (1.0 - rate)) as f32 }).collect())
-}
-
-/// `shortcut + factor[i] · branch` for each sample `i` of the leading dimension, or the plain sum without factors.
-///
-/// Kept for the backward: the factors.
-///
-/// # Shapes
-/// - `branch` `(n, …)`; `shortcut` the same, or `(m, …)` with `n` a multiple of `m`, then repeated
-/// - output as `branch`
-///
-/// # Errors
-/// Shapes that do not fit.
-pub fn residual(shortcut: &Tensor, branch: &Tensor, factors: Option<Vec<f32>>) -> Result<Tensor> {
-    const OP: &str = "residual";
-    let n = branch.dim(0)?;
-    let m = shortcut.dim(0)?;
-    let fits = m > 0 && n % m == 0 && shortcut.dims()[1..] == branch.dims()[1..];
-    if !fits || factors.as_ref().is_some_and(|factors| factors.len() != n) {
-        bail!("{OP}: shortcut {:?} and branch {:?} do not fit", shortcut.dims(), branch.dims());
-    }
-    let (shortcut, branch) = (shortcut.contiguous()?, branch.contiguous()?);
-    let sample = branch.elem_count() / n;
-    let factor = move |i: usize| factors.as_ref().map_or(1.0, |factors| factors[i]);
-    let ys = {
-        let (s, b) = (read(OP, &shortcut)?, read(OP, &branch)?);
-        let row = row_length(sample);
-        make(b.len(), row, |first, block| {
-            for (i, y) in block.chunks_exact_mut(row).enumerate() {
-                let at = (first + i) * row;
-                vectorize(AddRows(&s[at % s.len()..][..row], &b[at..][..row], factor(at / sample), y));
-            }
-        })
-    };
-    let shape = shortcut.shape().clone();
-    record_one(OP, &[&shortcut, &branch], Output::new(ys, branch.shape()), move |grad| {
-        let grad = grad.contiguous()?;
-        let ds = if m == n { grad.clone() } else { sum_repeats(&grad, &shape)? };
-        let db = if (0..n).all(|i| factor(i) == 1.0) {
-            grad
-        } else {
-            let g = read(OP, &grad)?;
-            let row = row_length(sample);
-            let db = make(g.len(), row, |first, block| {
-                for (i, d) in block.chunks_exact_mut(row).enumerate() {
-                    let at = (first + i) * row;
-                    let factor = factor(at / sample);
-                    d.iter_mut().zip(&g[at..]).for_each(|(d, g)| *d = factor * g);
-                }
-            });
-            Tensor::from_vec(db, grad.shape(), grad.device())?
-        };
-        Ok(vec![Some(ds), Some(db)])
-    })
-}
-
-struct AddRows<'a>(&'a [f32], &'a [f32], f32, &'a mut [f32]);
-
-impl Kernel for AddRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Self(s, b, factor, ys) = self;
-        for ((y, s), b) in ys.iter_mut().zip(s).zip(b) {
-            *y = s + factor * b;
-        }
-    }
-}
-
-/// The sum of the parts of `grad` that are as large as `shape`: the gradient of what was repeated.
-pub(crate) fn sum_repeats(grad: &Tensor, shape: &Shape) -> Result<Tensor> {
-    let g = read("sum of repeats", grad)?;
-    let size = shape.elem_count();
-    let sum = make(size, STRIP, |first, block| {
-        for repeat in g.chunks_exact(size) {
-            vectorize(AddTo(&repeat[first * STRIP..][..block.len()], block));
-        }
-    });
-    Tensor::from_vec(sum, shape, grad.device())
-}
-
-/// The longest row of at most 4096 elements that divides a sample.
-fn row_length(sample: usize) -> usize {
-    (1..=sample.min(4096)).rev().find(|row| sample.is_multiple_of(*row)).unwrap_or(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,17 +127,5 @@ mod tests {
         let ys = dropout(&xs, 0.3, &mut Rng::named(1, "dropout", 0)).unwrap();
         let grads = ys.sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&xs).unwrap().to_vec1::<f32>().unwrap(), ys.to_vec1::<f32>().unwrap());
-    }
-
-    #[test]
-    fn a_residual_repeats_its_shortcut_and_drops_whole_samples() {
-        let s = candle_core::Var::from_vec(vec![1f32, 2.], (1, 2), &Device::Cpu).unwrap();
-        let b = candle_core::Var::from_vec(vec![10f32, 20., 30., 40.], (2, 2), &Device::Cpu).unwrap();
-        let y = residual(&s, &b, Some(vec![0.0, 2.0])).unwrap();
-        assert_eq!(y.to_vec2::<f32>().unwrap(), [[1., 2.], [61., 82.]]);
-        let grads = y.sum_all().unwrap().backward().unwrap();
-        assert_eq!(grads.get(&s).unwrap().to_vec2::<f32>().unwrap(), [[2., 2.]]);
-        assert_eq!(grads.get(&b).unwrap().to_vec2::<f32>().unwrap(), [[0., 0.], [2., 2.]]);
-        assert!(residual(&b, &s, None).is_err());
     }
 }

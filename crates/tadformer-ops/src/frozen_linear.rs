@@ -1,13 +1,12 @@
 //! A linear layer whose weight never changes: its backward gives the input's gradient and nothing else.
 
-use crate::activation::InputActivation;
+use crate::around::Around;
 use crate::autocast::Precision;
-use crate::host::read;
 use crate::linear::{check, input_gradient, product};
 use crate::low_rank::{LowRankUpdate, merged_weight};
 use crate::packed::Packed;
 use crate::tape::{Output, record_one, recording};
-use crate::{Init, Params, gelu};
+use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
@@ -116,41 +115,38 @@ impl FrozenLinear {
     /// A last dimension other than `in`, a tensor that is not `f32` on the CPU, or a [packed](Self::packed) layer where a
     /// gradient is wanted.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.forward_after(InputActivation::Identity, xs)
+        self.forward_around(xs, Around::default())
     }
 
-    /// [`forward`](Self::forward) of the activated input.
+    /// [`forward`](Self::forward) with what is done before and after it: in one pass by a [packed](Self::packed) layer.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
-    pub fn forward_after(&self, activation: InputActivation, xs: &Tensor) -> Result<Tensor> {
+    /// As [`forward`](Self::forward); shapes that do not fit.
+    pub fn forward_around(&self, xs: &Tensor, around: Around<'_>) -> Result<Tensor> {
         check(OP, xs, self.in_dim(), self.out_dim(), None)?;
-        let xs = xs.contiguous()?;
         let weight = match &self.weight {
             Weight::Rows(weight) => weight.clone(),
-            Weight::Packed(weight) => return self.forward_packed(weight, activation, &xs),
+            Weight::Packed(weight) => return self.predict(weight, xs, around),
         };
-        let xs = match activation {
-            InputActivation::Identity => xs,
-            InputActivation::Gelu => gelu(&xs)?,
-        };
+        let xs = around.before.apply(xs)?.contiguous()?;
         let precision = Precision::in_use();
         let ys = product(OP, precision, &xs, &weight, self.bias.as_ref())?;
-        record_one(OP, &[&xs], ys, move |grad| {
+        let branch = record_one(OP, &[&xs], ys, move |grad| {
             Ok(vec![Some(input_gradient(OP, precision, &grad.contiguous()?, &weight)?)])
-        })
+        })?;
+        around.finish(branch)
     }
 
-    fn forward_packed(&self, weight: &Packed, activation: InputActivation, xs: &Tensor) -> Result<Tensor> {
-        if recording(&[xs]) {
+    fn predict(&self, weight: &Packed, xs: &Tensor, around: Around<'_>) -> Result<Tensor> {
+        if recording(&[xs]) || recording(&around.tensors()) {
             bail!(
                 "{OP}: the weight was packed for prediction, so that no gradient can pass; predict under `no_grad`"
             );
         }
-        let bias = self.bias.as_ref().map(|bias| read(OP, bias)).transpose()?;
-        let ys = weight.product_after(activation, &read(OP, xs)?, bias.as_deref());
+        let xs = xs.contiguous()?;
         let mut shape = xs.dims().to_vec();
         *shape.last_mut().expect("the rank was checked") = self.out_dim();
+        let ys = around.predict(OP, weight, &xs, self.bias.as_ref(), &shape)?;
         record_one(OP, &[], Output::new(ys, shape), |_| Ok(Vec::new()))
     }
 }

@@ -39,6 +39,11 @@ impl LayerNorm {
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         layer_norm(xs, &self.weight, &self.bias, LAYER_NORM_EPS)
     }
+
+    /// Refuses an input `(…, width)` that it does not fit.
+    pub(crate) fn check(&self, op: &'static str, width: usize) -> Result<()> {
+        check(op, &[width], &self.weight, &self.bias).map(|_| ())
+    }
 }
 
 /// `y = (x − mean) / √(var + eps) · weight + bias` over the last dimension, biased variance (`torch.nn.LayerNorm`).
@@ -53,16 +58,13 @@ impl LayerNorm {
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     const OP: &str = "layer norm";
-    let c = weight.dims1()?;
-    if xs.dims().last() != Some(&c) || bias.dims() != [c] {
-        bail!("{OP}: input {:?}, weight {:?}, bias {:?} do not fit", xs.dims(), weight.dims(), bias.dims());
-    }
+    let c = check(OP, xs.dims(), weight, bias)?;
     let xs = xs.contiguous()?;
     let ys = {
         let (x, w, b) = (read(OP, &xs)?, read(OP, weight)?, read(OP, bias)?);
         make(x.len(), c, |first, block| {
             let x = &x[first * c..first * c + block.len()];
-            vectorize(ForwardRows(x, &w, &b, eps, block));
+            normalize_rows(x, &w, &b, eps, block);
         })
     };
     let (kept, weight) = (xs.clone(), weight.clone());
@@ -77,6 +79,20 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
         let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
         Ok(vec![Some(dx), Some(parameter(&sums[..c])?), Some(parameter(&sums[c..])?)])
     })
+}
+
+/// The width of a LayerNorm that fits an input of those `dims`.
+fn check(op: &'static str, dims: &[usize], weight: &Tensor, bias: &Tensor) -> Result<usize> {
+    let c = weight.dims1()?;
+    if dims.last() != Some(&c) || bias.dims() != [c] {
+        bail!("{op}: input {dims:?}, weight {:?}, bias {:?} do not fit", weight.dims(), bias.dims());
+    }
+    Ok(c)
+}
+
+/// [`layer_norm`] of rows that are in the cache.
+pub(crate) fn normalize_rows(xs: &[f32], weight: &[f32], bias: &[f32], eps: f32, ys: &mut [f32]) {
+    vectorize(ForwardRows(xs, weight, bias, eps, ys));
 }
 
 /// Mean and reciprocal deviation of a row.

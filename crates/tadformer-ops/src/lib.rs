@@ -15,7 +15,7 @@
 //! | [`BatchNorm`] | `(…, c)` | the same | input, statistics |
 //! | [`gelu`], [`relu`] | any | the same | input |
 //! | [`dropout`] | any | the same | a 64-bit key |
-//! | [`residual`] | two streams | their sum | a factor a sample |
+//! | [`residual`], [`Residual`] | two streams | their sum | a factor a sample |
 //! | [`window_attention`] | `(b, h, w, 3c)`, prompts | context, prompts, raw scores | inputs |
 //! | [`task_condition`] | scores, context | `(tasks · b, h, w, c)` | inputs |
 //! | [`window_mean`], [`dynamic_conv`] | `(n, h, w, c)` | pooled; filtered | nothing; inputs |
@@ -61,6 +61,8 @@ mod layer_norm;
 mod batch_norm;
 mod activation;
 mod drop;
+mod residual;
+mod around;
 mod low_rank;
 mod low_rank_up;
 mod task_codes;
@@ -79,11 +81,12 @@ mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use activation::{InputActivation, gelu, relu};
+pub use activation::{gelu, relu};
+pub use around::{Around, Before};
 pub use autocast::{Precision, autocast};
 pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
 pub use checkpoint::checkpoint;
-pub use drop::{DropoutMask, drop_path_factors, dropout, residual};
+pub use drop::{DropoutMask, dropout};
 pub use dynamic_conv::{dynamic_conv, window_mean};
 pub use filter_norm::filter_norm;
 pub use frozen_linear::FrozenLinear;
@@ -102,6 +105,7 @@ pub use low_rank::{LowRankUpdate, low_rank_linear};
 pub use low_rank_up::low_rank_up;
 pub use merge_patches::merge_patches;
 pub use params::{Entry, ParamStore, Params, Role, Source};
+pub use residual::{Residual, drop_path_factors, residual};
 pub use rng::{Mode, Rng};
 pub use simd::{SimdLevel, simd_level, simd_limit};
 pub use split::split;

@@ -2,11 +2,13 @@
 
 use crate::FrozenLinear;
 use crate::activation::{GeluSlopes, InputActivation};
+use crate::around::Around;
 use crate::autocast::Precision;
 use crate::drop::{DropoutMask, MaskStrips, strip_rows};
 use crate::gemm::{Factor, Matrix};
 use crate::host::read;
 use crate::packed::{Packed, Start, add_transposed, block_rows};
+use crate::residual::{Residual, ResidualRows, split_gradient};
 use crate::rows::{AddTo, add_up, fresh};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one, recording};
@@ -27,10 +29,11 @@ pub struct LowRankUpdate<'a> {
     pub mask: Option<DropoutMask>,
 }
 
-/// `y = W u + b + scale · B A drop(u)` with `u` the activated input, `W` and `b` frozen.
+/// `y = W u + b + scale · B A drop(u)` with `u` what `around` makes of the input, `W` and `b` frozen; `y` ends in `around`'s
+/// residual.
 ///
-/// Kept for the backward: the input before its activation, and `A drop(u)`. Where nothing is recorded the update is merged
-/// into the weight if that is less work.
+/// Kept for the backward: the input (after a LayerNorm, before a GELU), and `A drop(u)`. Where nothing is recorded the update
+/// is merged into the weight if that is less work.
 ///
 /// # Shapes
 /// - `xs` `(…, in)`
@@ -40,19 +43,26 @@ pub struct LowRankUpdate<'a> {
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn low_rank_linear(
     xs: &Tensor,
-    activation: InputActivation,
+    around: Around<'_>,
     frozen: &FrozenLinear,
     update: &LowRankUpdate<'_>,
 ) -> Result<Tensor> {
     const OP: &str = "low-rank linear";
     let (rows, in_dim, out_dim, rank) = check(OP, xs, frozen, update)?;
     let precision = Precision::in_use();
-
-    let (xs, down, up) = (xs.contiguous()?, update.down.contiguous()?, update.up.contiguous()?);
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
 
-    let bias = frozen.bias().map(|bias| read(OP, bias)).transpose()?;
+    let (down, up) = (update.down.contiguous()?, update.up.contiguous()?);
+    let merging_pays = rows * (in_dim + out_dim) > in_dim * out_dim;
+    let recorded = recording(&[xs, &down, &up]) || recording(&around.tensors());
+    if update.mask.is_none() && merging_pays && !recorded {
+        let merged = merged_weight(precision, frozen.weight()?, Some(update))?;
+        let ys = around.predict(OP, &merged, &xs.contiguous()?, frozen.bias(), &shape)?;
+        return record_one(OP, &[], Output::new(ys, shape), |_| Ok(Vec::new()));
+    }
+
+    let (xs, activation) = around.before.recorded(xs)?;
     let problem = Problem {
         precision,
         rows,
@@ -65,29 +75,29 @@ pub fn low_rank_linear(
     };
     let (ys, codes) = {
         let (x, a, b, w) = (read(OP, &xs)?, read(OP, &down)?, read(OP, &up)?, read(OP, frozen.weight()?)?);
-        let merging_pays = rows * (in_dim + out_dim) > in_dim * out_dim;
-        if update.mask.is_none() && merging_pays && !recording(&[&xs, &down, &up]) {
-            drop((w, a, b));
-            let merged = merged_weight(precision, frozen.weight()?, Some(update))?;
-            (merged.product_after(activation, &x, bias.as_deref()), Vec::new())
-        } else {
-            problem.forward(&x, (&w, &a, &b), bias.as_deref())
-        }
+        let bias = frozen.bias().map(|bias| read(OP, bias)).transpose()?;
+        let residual = around.onto.map(|residual| residual.rows(OP, &shape)).transpose()?;
+        problem.forward(&x, (&w, &a, &b), bias.as_deref(), residual.as_ref())
     };
     let weight = frozen.weight()?.clone();
     let (kept_xs, kept_down, kept_up) = (xs.clone(), down.clone(), up.clone());
-    record_one(OP, &[&xs, &down, &up], Output::new(ys, shape), move |grad| {
-        let grad = grad.contiguous()?;
+    let residual = around.onto.map(Residual::backward);
+    let inputs: Vec<&Tensor> =
+        around.onto.map(Residual::shortcut).into_iter().chain([&xs, &down, &up]).collect();
+    record_one(OP, &inputs, Output::new(ys, shape), move |grad| {
+        let (shortcut, grad) = split_gradient(residual.as_ref(), &grad)?;
         let (x, a, b, w) =
             (read(OP, &kept_xs)?, read(OP, &kept_down)?, read(OP, &kept_up)?, read(OP, &weight)?);
         let (dx, ddown, dup) =
             problem.backward(&x, (&w, &a, &b), &codes, &read(OP, &grad)?, kept_xs.track_op());
         let device = grad.device();
-        Ok(vec![
+        let mut gradients: Vec<Option<Tensor>> = shortcut.map(Some).into_iter().collect();
+        gradients.extend([
             dx.map(|dx| Tensor::from_vec(dx, kept_xs.shape(), device)).transpose()?,
             Some(Tensor::from_vec(ddown, (rank, in_dim), device)?),
             Some(Tensor::from_vec(dup, (out_dim, rank), device)?),
-        ])
+        ]);
+        Ok(gradients)
     })
 }
 
@@ -156,8 +166,14 @@ struct Problem {
 type Weights<'a> = (&'a [f32], &'a [f32], &'a [f32]);
 
 impl Problem {
-    /// The output and the codes `A drop(u)`.
-    fn forward(&self, xs: &[f32], weights: Weights<'_>, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
+    /// The output, with the residual, and the codes `A drop(u)`.
+    fn forward(
+        &self,
+        xs: &[f32],
+        weights: Weights<'_>,
+        bias: Option<&[f32]>,
+        residual: Option<&ResidualRows<'_>>,
+    ) -> (Vec<f32>, Vec<f32>) {
         let (w, a, b) = self.matrices(weights);
         let frozen = self.factor(1.0, w.t());
         let down = self.factor(1.0, a.t());
@@ -172,6 +188,9 @@ impl Problem {
             let dropped = self.dropped(u, start, &mut buffers.dropped);
             let codes = down.write(Matrix::of_rows(dropped, self.in_dim), Start::Zero, codes);
             up.add_to(Matrix::of_rows(codes, self.rank), y);
+            if let Some(residual) = residual {
+                residual.add_to(i * tile * self.out_dim, y);
+            }
         };
         // SAFETY: the tiles cover all rows, and products write every number.
         let ys = unsafe {
@@ -331,7 +350,7 @@ fn tile_rows(rows: usize, in_dim: usize, out_dim: usize) -> usize {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, gradcheck, named_tensor};
-    use crate::{Mode, Rng, gelu, linear, no_grad};
+    use crate::{Before, Mode, Rng, linear, no_grad};
 
     struct Case {
         xs: Tensor,
@@ -366,8 +385,8 @@ mod tests {
         .collect()
     }
 
-    fn composed(case: &Case, activation: InputActivation, i: &[Tensor]) -> Result<Tensor> {
-        let xs = if activation == InputActivation::Gelu { gelu(&i[0])? } else { i[0].clone() };
+    fn composed(case: &Case, before: Before<'_>, i: &[Tensor]) -> Result<Tensor> {
+        let xs = before.apply(&i[0])?;
         let dropped = match case.mask {
             Some(mask) => mask.apply(&xs)?,
             None => xs.clone(),
@@ -375,9 +394,9 @@ mod tests {
         case.frozen.forward(&xs)? + (linear(&linear(&dropped, &i[1], None)?, &i[2], None)? * 4.0)?
     }
 
-    fn fused(case: &Case, activation: InputActivation, i: &[Tensor]) -> Result<Tensor> {
+    fn fused(case: &Case, before: Before<'_>, i: &[Tensor]) -> Result<Tensor> {
         let update = LowRankUpdate { down: &i[1], up: &i[2], scale: 4.0, mask: case.mask };
-        low_rank_linear(&i[0], activation, &case.frozen, &update)
+        low_rank_linear(&i[0], Around::after(before), &case.frozen, &update)
     }
 
     fn gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
@@ -392,12 +411,12 @@ mod tests {
     #[test]
     fn values_and_gradients_are_those_of_the_composition() {
         for (n, case) in cases().iter().enumerate() {
-            for activation in [InputActivation::Identity, InputActivation::Gelu] {
+            for before in [Before::Nothing, Before::Gelu] {
                 let inputs = [case.xs.clone(), case.down.clone(), case.up.clone()];
-                let expected = composed(case, activation, &inputs).unwrap();
-                assert_close(&format!("{n}"), &fused(case, activation, &inputs).unwrap(), &expected, 3e-6);
-                let found = gradients(&inputs, |i| fused(case, activation, i));
-                let expected = gradients(&inputs, |i| composed(case, activation, i));
+                let expected = composed(case, before, &inputs).unwrap();
+                assert_close(&format!("{n}"), &fused(case, before, &inputs).unwrap(), &expected, 3e-6);
+                let found = gradients(&inputs, |i| fused(case, before, i));
+                let expected = gradients(&inputs, |i| composed(case, before, i));
                 for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     assert_close(&format!("{n}, gradient {k}"), found, expected, 5e-6);
                 }
@@ -408,9 +427,9 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         let case = &cases()[0];
-        for activation in [InputActivation::Identity, InputActivation::Gelu] {
+        for before in [Before::Nothing, Before::Gelu] {
             let inputs = [case.xs.clone(), case.down.clone(), case.up.clone()];
-            gradcheck("low-rank linear", &inputs, 1e-2, |i| fused(case, activation, i));
+            gradcheck("low-rank linear", &inputs, 1e-2, |i| fused(case, before, i));
         }
     }
 
@@ -420,8 +439,8 @@ mod tests {
         let vars: Vec<_> =
             [&case.xs, &case.down, &case.up].map(|x| candle_core::Var::from_tensor(x).unwrap()).into();
         let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-        let recorded = fused(case, InputActivation::Gelu, &inputs).unwrap();
-        let merged = no_grad(|| fused(case, InputActivation::Gelu, &inputs)).unwrap();
+        let recorded = fused(case, Before::Gelu, &inputs).unwrap();
+        let merged = no_grad(|| fused(case, Before::Gelu, &inputs)).unwrap();
         assert!(recorded.track_op() && !merged.track_op());
         assert_close("merged", &merged, &recorded, 3e-6);
     }
@@ -430,14 +449,25 @@ mod tests {
     fn a_packed_layer_gives_the_same_to_rounding_and_no_gradient() {
         for case in cases() {
             let update = LowRankUpdate { down: &case.down, up: &case.up, scale: 4.0, mask: None };
-            for activation in [InputActivation::Identity, InputActivation::Gelu] {
+            for before in [Before::Nothing, Before::Gelu] {
                 let updated =
-                    no_grad(|| low_rank_linear(&case.xs, activation, &case.frozen, &update)).unwrap();
+                    no_grad(|| low_rank_linear(&case.xs, Around::after(before), &case.frozen, &update))
+                        .unwrap();
                 let packed = case.frozen.packed(Some(&update)).unwrap();
-                assert_close("updated", &packed.forward_after(activation, &case.xs).unwrap(), &updated, 3e-6);
-                let plain = case.frozen.forward_after(activation, &case.xs).unwrap();
+                assert_close(
+                    "updated",
+                    &packed.forward_around(&case.xs, Around::after(before)).unwrap(),
+                    &updated,
+                    3e-6,
+                );
+                let plain = case.frozen.forward_around(&case.xs, Around::after(before)).unwrap();
                 let packed = case.frozen.packed(None).unwrap();
-                assert_close("plain", &packed.forward_after(activation, &case.xs).unwrap(), &plain, 3e-6);
+                assert_close(
+                    "plain",
+                    &packed.forward_around(&case.xs, Around::after(before)).unwrap(),
+                    &plain,
+                    3e-6,
+                );
             }
             let packed = case.frozen.packed(Some(&update)).unwrap();
             assert_eq!((packed.in_dim(), packed.out_dim()), (case.frozen.in_dim(), case.frozen.out_dim()));
@@ -458,7 +488,7 @@ mod tests {
         let inputs = [case.xs.clone(), case.down.clone(), case.up.clone()];
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let found = pool.install(|| gradients(&inputs, |i| fused(case, InputActivation::Gelu, i)));
+            let found = pool.install(|| gradients(&inputs, |i| fused(case, Before::Gelu, i)));
             found.iter().map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(3));

@@ -1,15 +1,16 @@
 //! The second half of a low-rank update, on rows that others share.
 
 use crate::autocast::Precision;
-use crate::drop::sum_repeats;
 use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
 use crate::packed::{Packed, Start};
+use crate::residual::{Residual, split_gradient, sum_repeats};
 use crate::rows::fresh;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
 
-/// `base + scale · B z`, where `base` is repeated for each part of `codes`. Kept for the backward: `codes`.
+/// `base + scale · B z`, where `base` is repeated for each part of `codes`; or that, added to a residual's shortcut. Kept for
+/// the backward: `codes`.
 ///
 /// # Shapes
 /// - `base` `(b, …, out)`; `codes` `(parts · b, …, r)`; `up` `(out, r)`
@@ -17,7 +18,13 @@ use candle_core::{Result, Tensor, bail};
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Result<Tensor> {
+pub fn low_rank_up(
+    base: &Tensor,
+    codes: &Tensor,
+    up: &Tensor,
+    scale: f64,
+    onto: Option<&Residual>,
+) -> Result<Tensor> {
     const OP: &str = "low-rank up";
     let (base, codes, up) = (base.contiguous()?, codes.contiguous()?, up.contiguous()?);
     let (out_dim, rank) = up.dims2()?;
@@ -36,17 +43,26 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
     let ys = {
         let (base, z, b) = (read(OP, &base)?, read(OP, &codes)?, read(OP, &up)?);
         let up = Packed::new(precision, scale, Matrix::new(&b, out_dim, rank).t());
+        let residual = onto.map(|residual| residual.rows(OP, &shape)).transpose()?;
+        let part = base_rows * out_dim;
         // SAFETY: the parts cover all rows.
         unsafe {
             fresh(rows * out_dim, |ys| {
-                let parts = ys.chunks_mut(base_rows * out_dim).zip(z.chunks(base_rows * rank));
-                parts.for_each(|(y, z)| up.fill(Matrix::of_rows(z, rank), Start::Rows(&base), y));
+                for (i, (y, z)) in ys.chunks_mut(part).zip(z.chunks(base_rows * rank)).enumerate() {
+                    up.fill_then(Matrix::of_rows(z, rank), Start::Rows(&base), y, |start, y| {
+                        if let Some(residual) = &residual {
+                            residual.add_to(i * part + start, y);
+                        }
+                    });
+                }
             })
         }
     };
+    let residual = onto.map(Residual::backward);
     let (base_shape, kept_codes, kept_up) = (base.shape().clone(), codes.clone(), up.clone());
-    record_one(OP, &[&base, &codes, &up], Output::new(ys, shape), move |grad| {
-        let grad = grad.contiguous()?;
+    let inputs: Vec<&Tensor> = onto.map(Residual::shortcut).into_iter().chain([&base, &codes, &up]).collect();
+    record_one(OP, &inputs, Output::new(ys, shape), move |grad| {
+        let (shortcut, grad) = split_gradient(residual.as_ref(), &grad)?;
         let (g, z, b) = (read(OP, &grad)?, read(OP, &kept_codes)?, read(OP, &kept_up)?);
         let g = Matrix::new(&g, rows, out_dim);
         let dcodes =
@@ -55,11 +71,13 @@ pub fn low_rank_up(base: &Tensor, codes: &Tensor, up: &Tensor, scale: f64) -> Re
         let device = grad.device();
         let dbase =
             if rows == base_rows { grad.reshape(&base_shape)? } else { sum_repeats(&grad, &base_shape)? };
-        Ok(vec![
+        let mut gradients: Vec<Option<Tensor>> = shortcut.map(Some).into_iter().collect();
+        gradients.extend([
             Some(dbase),
             Some(Tensor::from_vec(dcodes, kept_codes.shape(), device)?),
             Some(Tensor::from_vec(dup, (out_dim, rank), device)?),
-        ])
+        ]);
+        Ok(gradients)
     })
 }
 
@@ -85,9 +103,16 @@ mod tests {
             let up = named_tensor("up", (out_dim, rank), 0.0, 1.0).unwrap();
             let update = (linear(&codes, &up, None).unwrap() * 2.0).unwrap();
             let expected = (Tensor::cat(&vec![base.clone(); parts], 0).unwrap() + update).unwrap();
-            assert_close("low-rank up", &low_rank_up(&base, &codes, &up, 2.0).unwrap(), &expected, 2e-6);
+            assert_close(
+                "low-rank up",
+                &low_rank_up(&base, &codes, &up, 2.0, None).unwrap(),
+                &expected,
+                2e-6,
+            );
             if b == 1 {
-                gradcheck("low-rank up", &[base, codes, up], 1e-2, |i| low_rank_up(&i[0], &i[1], &i[2], 2.0));
+                gradcheck("low-rank up", &[base, codes, up], 1e-2, |i| {
+                    low_rank_up(&i[0], &i[1], &i[2], 2.0, None)
+                });
             }
         }
     }
@@ -97,6 +122,6 @@ mod tests {
         let base = named_tensor("base", (1, 3, 4), 0.0, 1.0).unwrap();
         let codes = named_tensor("codes", (9, 1, 2), 0.0, 1.0).unwrap();
         let up = named_tensor("up", (4, 2), 0.0, 1.0).unwrap();
-        assert!(low_rank_up(&base, &codes, &up, 2.0).unwrap_err().to_string().contains("do not fit"));
+        assert!(low_rank_up(&base, &codes, &up, 2.0, None).unwrap_err().to_string().contains("do not fit"));
     }
 }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn composed(i: &[Tensor]) -> Result<Tensor> {
-        linear(&gelu(&low_rank_up(&i[0], &i[1], &i[2], 2.0)?)?, &i[3], None)
+        linear(&gelu(&low_rank_up(&i[0], &i[1], &i[2], 2.0, None)?)?, &i[3], None)
     }
 
     fn fused(i: &[Tensor]) -> Result<Tensor> {

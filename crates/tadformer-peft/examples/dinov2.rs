@@ -96,7 +96,7 @@ impl TaskHeads {
             None => conditioned.us,
         };
         let codes = self.filter.forward(&self.update.down(&us)?, &Windows::whole(h, w)?)?;
-        let streams = self.update.add_up(features, &codes)?;
+        let streams = self.update.add_up(features, &codes, None)?;
         let streams = split(&streams, TASKS)?;
         Ok(streams
             .iter()

@@ -24,6 +24,6 @@ pub use variables::variables;
 
 // What building and training these layers takes, so that a user of this crate needs no other of ours.
 pub use tadformer_ops::{
-    Entry, FrozenLinear, Init, LayerNorm, Linear, Mode, ParamStore, Params, Rng, Role, Source, Windows,
-    dropout, gelu, layer_norm, no_grad, residual, split,
+    Around, Before, Entry, FrozenLinear, Init, LayerNorm, Linear, Mode, ParamStore, Params, Residual, Rng,
+    Role, Source, Windows, dropout, gelu, layer_norm, no_grad, residual, split,
 };

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{DropoutMask, Init, LowRankUpdate, Mode, Params, linear, low_rank_up};
+use tadformer_ops::{DropoutMask, Init, LowRankUpdate, Mode, Params, Residual, linear, low_rank_up};
 
 /// How large a low-rank update is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -104,12 +104,13 @@ impl LowRank {
         linear(xs, &self.lora_a, None)
     }
 
-    /// `base + s · B z`, `(…, r)` to `(…, out)`; `base` is repeated for each part of `zs`.
+    /// `base + s · B z`, `(…, r)` to `(…, out)`; `base` is repeated for each part of `zs`. With `onto`, that is what ends in the
+    /// residual.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn add_up(&self, base: &Tensor, zs: &Tensor) -> Result<Tensor> {
-        low_rank_up(base, zs, &self.lora_b, self.scale)
+    pub fn add_up(&self, base: &Tensor, zs: &Tensor, onto: Option<&Residual>) -> Result<Tensor> {
+        low_rank_up(base, zs, &self.lora_b, self.scale, onto)
     }
 
     /// `s · B A`, `(out, in)`: what the update adds to the weight.

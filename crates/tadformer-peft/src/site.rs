@@ -2,7 +2,7 @@
 
 use crate::{Filter, LoraConfig, TaModule, Trace, TsModule};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{FrozenLinear, Init, InputActivation, Linear, Mode, Params, gelu};
+use tadformer_ops::{Around, FrozenLinear, Init, Linear, Mode, Params};
 
 /// What to put at a linear site when a model is built.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,29 +71,25 @@ impl Site {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Option<Trace>)> {
-        self.forward_after(InputActivation::Identity, xs, mode)
+        self.forward_around(xs, Around::default(), mode)
     }
 
-    /// [`forward`](Self::forward) of the activated input.
+    /// [`forward`](Self::forward) with what is done before and after it, in one pass where that can be.
     ///
     /// # Errors
-    /// A last dimension other than `in`.
-    pub fn forward_after(
+    /// Shapes that do not fit.
+    pub fn forward_around(
         &self,
-        activation: InputActivation,
         xs: &Tensor,
+        around: Around<'_>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Option<Trace>)> {
-        let activated = |xs: &Tensor| match activation {
-            InputActivation::Identity => Ok(xs.clone()),
-            InputActivation::Gelu => gelu(xs),
-        };
         Ok(match self {
-            Self::Frozen(linear) => (linear.forward_after(activation, xs)?, None),
-            Self::Trainable(linear) => (linear.forward(&activated(xs)?)?, None),
-            Self::LowRank(module) => (module.forward_after(activation, xs, mode)?, None),
+            Self::Frozen(linear) => (linear.forward_around(xs, around)?, None),
+            Self::Trainable(linear) => (around.finish(linear.forward(&around.before.apply(xs)?)?)?, None),
+            Self::LowRank(module) => (module.forward_around(xs, around, mode)?, None),
             Self::TaskAdapting(module) => {
-                let (ys, trace) = module.forward(&activated(xs)?, mode)?;
+                let (ys, trace) = module.forward_around(xs, around, mode)?;
                 (ys, Some(trace))
             }
         })

@@ -3,7 +3,7 @@
 use crate::{DynamicTaskFilter, LoraConfig, LowRank, TsModule};
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{FrozenLinear, Mode, Params, Windows, task_codes};
+use tadformer_ops::{Around, FrozenLinear, Mode, Params, Residual, Windows, task_codes};
 
 /// What lies between `A` and `B` in a task's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,12 +65,27 @@ impl TaModule {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, Trace)> {
-        let frozen = self.shared.linear().forward(xs)?;
+        self.forward_around(xs, Around::default(), mode)
+    }
+
+    /// [`forward`](Self::forward) with what is done before and after it. The trace is of what lies between, without the
+    /// residual.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_around(
+        &self,
+        xs: &Tensor,
+        around: Around<'_>,
+        mode: &mut Mode<'_>,
+    ) -> Result<(Tensor, Trace)> {
+        let xs = around.before.apply(xs)?;
+        let frozen = self.shared.linear().forward(&xs)?;
         let dropped = match self.low_rank().draw_mask(mode)? {
-            Some(mask) => mask.apply(xs)?,
-            None => xs.clone(),
+            Some(mask) => mask.apply(&xs)?,
+            None => xs,
         };
-        let ys = self.low_rank().add_up(&frozen, &self.low_rank().down(&dropped)?)?;
+        let ys = self.low_rank().add_up(&frozen, &self.low_rank().down(&dropped)?, around.onto)?;
         Ok((ys, Trace { frozen, dropped }))
     }
 
@@ -84,7 +99,7 @@ impl TaModule {
     /// # Errors
     /// Shapes that do not fit each other or `windows`.
     pub fn forward_tasks(&self, us: &Tensor, frozen: &Tensor, windows: &Windows) -> Result<Tensor> {
-        self.from_codes(&self.codes(us.clone(), windows)?, frozen)
+        self.from_codes(&self.codes(us.clone(), windows)?, frozen, None)
     }
 
     /// `DTF(A u_t)`, `(tasks · b, h, w, in)` to `(tasks · b, h, w, r)`: the first half of
@@ -98,12 +113,13 @@ impl TaModule {
         self.filter(zs, windows)
     }
 
-    /// The second half of [`forward_tasks`](Self::forward_tasks): `f + s · B z_t`.
+    /// The second half of [`forward_tasks`](Self::forward_tasks): `f + s · B z_t`. With `onto`, that is what ends in the
+    /// residual.
     ///
     /// # Errors
     /// As [`forward_tasks`](Self::forward_tasks).
-    pub fn from_codes(&self, zs: &Tensor, frozen: &Tensor) -> Result<Tensor> {
-        self.low_rank().add_up(frozen, zs)
+    pub fn from_codes(&self, zs: &Tensor, frozen: &Tensor, onto: Option<&Residual>) -> Result<Tensor> {
+        self.low_rank().add_up(frozen, zs, onto)
     }
 
     /// From the codes of this site through its output and a GELU to the codes of the `next` site, without the output:

@@ -2,7 +2,7 @@
 
 use crate::{LoraConfig, LowRank};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{FrozenLinear, InputActivation, Mode, Params, low_rank_linear};
+use tadformer_ops::{Around, FrozenLinear, Mode, Params, low_rank_linear};
 
 /// `y = W x + b + s · B A drop(x)` with `W`, `b` frozen: TADFormer's TS-Module, one LoRA for every task.
 #[derive(Debug, Clone)]
@@ -36,21 +36,16 @@ impl TsModule {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        self.forward_after(InputActivation::Identity, xs, mode)
+        self.forward_around(xs, Around::default(), mode)
     }
 
-    /// [`forward`](Self::forward) of the activated input, which is not kept for the backward.
+    /// [`forward`](Self::forward) with what is done before and after it, in one pass where that can be.
     ///
     /// # Errors
-    /// A last dimension other than `in`.
-    pub fn forward_after(
-        &self,
-        activation: InputActivation,
-        xs: &Tensor,
-        mode: &mut Mode<'_>,
-    ) -> Result<Tensor> {
+    /// Shapes that do not fit.
+    pub fn forward_around(&self, xs: &Tensor, around: Around<'_>, mode: &mut Mode<'_>) -> Result<Tensor> {
         let mask = self.low_rank.draw_mask(mode)?;
-        low_rank_linear(xs, activation, &self.linear, &self.low_rank.update(mask))
+        low_rank_linear(xs, around, &self.linear, &self.low_rank.update(mask))
     }
 
     /// The one frozen layer with the same outputs: `W + s · B A`.

@@ -6,9 +6,10 @@ mod tiles;
 #[cfg(test)]
 mod tests;
 
-use crate::activation::InputActivation;
+use crate::around::RowsBefore;
 use crate::autocast::Precision;
 use crate::gemm::Matrix;
+use crate::residual::ResidualRows;
 use crate::rows::fresh;
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
@@ -149,11 +150,23 @@ impl Packed {
     /// `start + x b` in row-major order, rows shared out among threads. Each number is summed in one order, whatever their
     /// number.
     pub(crate) fn fill(&self, x: Matrix<'_>, start: Start<'_>, space: &mut [MaybeUninit<f32>]) {
+        self.fill_then(x, start, space, |_, _| {});
+    }
+
+    /// Likewise; `then` gets the numbers of each block, and where the first stands, while they are in the cache.
+    pub(crate) fn fill_then(
+        &self,
+        x: Matrix<'_>,
+        start: Start<'_>,
+        space: &mut [MaybeUninit<f32>],
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         let rows = x.shape().0;
         let block = block_rows(rows, self.inner.max(self.cols));
         let write = |(i, space): (usize, &mut [MaybeUninit<f32>])| {
             let (first, count) = (i * block, space.len() / self.cols);
-            self.write(x.some_rows(first, count), start.some_rows(first, count, self.cols), space);
+            let base = start.some_rows(first, count, self.cols);
+            then(first * self.cols, self.write(x.some_rows(first, count), base, space));
         };
         if rows * self.cols < SERIAL {
             space.chunks_mut((block * self.cols).max(1)).enumerate().for_each(write);
@@ -162,24 +175,31 @@ impl Packed {
         }
     }
 
-    /// `u b + bias` in row-major order, where `u` is the activated input in rows: tile by tile, so that it never exists whole.
-    pub(crate) fn product_after(
+    /// `residual(u b + bias)` in row-major order, where `u` is what `before` makes of the input's rows: block by block, so
+    /// that neither it nor the product without the residual ever exists whole.
+    pub(crate) fn product_around(
         &self,
-        activation: InputActivation,
+        before: &RowsBefore<'_>,
         xs: &[f32],
         bias: Option<&[f32]>,
+        residual: Option<&ResidualRows<'_>>,
     ) -> Vec<f32> {
         let rows = xs.len().checked_div(self.inner).unwrap_or(0);
         let block = block_rows(rows, self.inner.max(self.cols));
+        let write = |space: &mut Vec<f32>, (i, (y, x)): (usize, (&mut [MaybeUninit<f32>], &[f32]))| {
+            let u = before.of(x, space);
+            let y = self.write(Matrix::of_rows(u, self.inner), Start::bias(bias), y);
+            if let Some(residual) = residual {
+                residual.add_to(i * block * self.cols, y);
+            }
+        };
         // SAFETY: the blocks cover all rows, and a product writes every number.
         unsafe {
             fresh(rows * self.cols, |ys| {
                 ys.par_chunks_mut((block * self.cols).max(1))
                     .zip(xs.par_chunks(block * self.inner))
-                    .for_each_init(Vec::new, |activated, (y, x)| {
-                        let u = activation.of(x, activated);
-                        self.write(Matrix::of_rows(u, self.inner), Start::bias(bias), y);
-                    });
+                    .enumerate()
+                    .for_each_init(Vec::new, write);
             })
         }
     }
