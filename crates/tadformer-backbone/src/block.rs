@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use tadformer_ops::{
     Around, Attended, Before, LayerNorm, Mode, Params, Residual, Windows, drop_path_factors,
 };
-use tadformer_peft::{Conditioned, Trace};
+use tadformer_peft::Trace;
 
 /// Where a block stands in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +111,25 @@ impl SwinBlock {
     pub fn forward(&self, xs: &Tensor, prompts: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<BlockOutput> {
         let (_, h, w, _) = xs.dims4()?;
         let windows = self.windows(h, w)?;
-        let (norm1, norm2) = (Before::LayerNorm(&self.norm1), Before::LayerNorm(&self.norm2));
-        let attended = self.attn.attend(norm1, xs, prompts, &windows, mode)?;
+        let attended = self.attn.attend(Before::LayerNorm(&self.norm1), xs, prompts, &windows, mode)?;
+        let Attended { context, prompts: averaged, scores } = attended;
 
         let onto = self.residual(xs, xs.dim(0)?, mode)?;
-        let (middle, proj) = self.attn.proj().forward_around(&attended.context, Around::onto(&onto), mode)?;
-        let onto = self.residual(&middle, xs.dim(0)?, mode)?;
-        let (output, mlp) = self.mlp.forward(&middle, Around { before: norm2, onto: Some(&onto) }, mode)?;
+        let (middle, proj) = self.attn.proj().forward_around(&context, Around::onto(&onto), mode)?;
+        drop(context);
+        let (output, mlp) = self.perceptron(&middle, &middle, mode)?;
+        drop(middle);
 
-        let next_prompts = self.next_prompts(prompts, &attended, mode)?;
-        let tasks = self.task_streams(xs, &attended, proj, mlp, &windows, mode)?;
-        Ok(BlockOutput { xs: output, prompts: next_prompts, scores: attended.scores, tasks })
+        let next_prompts = self.next_prompts(prompts, averaged.as_ref(), mode)?;
+        let tasks = self.task_streams(xs, scores.as_ref(), (proj, mlp), &windows, mode)?;
+        Ok(BlockOutput { xs: output, prompts: next_prompts, scores, tasks })
+    }
+
+    /// `shortcut + drop_path(mlp(norm2(x)))`.
+    fn perceptron(&self, shortcut: &Tensor, xs: &Tensor, mode: &mut Mode<'_>) -> Result<(Tensor, MlpTrace)> {
+        let onto = self.residual(shortcut, xs.dim(0)?, mode)?;
+        let around = Around { before: Before::LayerNorm(&self.norm2), onto: Some(&onto) };
+        self.mlp.forward(xs, around, mode)
     }
 
     /// The cut of an `h × w` grid: a grid no larger than the window is one window, without a shift.
@@ -148,31 +156,28 @@ impl SwinBlock {
     fn next_prompts(
         &self,
         prompts: Option<&Tensor>,
-        attended: &Attended,
+        averaged: Option<&Tensor>,
         mode: &mut Mode<'_>,
     ) -> Result<Option<Tensor>> {
-        let (Some(prompts), Some(averaged)) = (prompts, &attended.prompts) else {
+        let (Some(prompts), Some(averaged)) = (prompts, averaged) else {
             return Ok(None);
         };
         let (projected, _) = self.attn.proj().forward(averaged, mode)?;
         if self.ends_prompts {
             return Ok(Some(projected));
         }
-        let onto = self.residual(prompts, prompts.dim(0)?, mode)?;
-        let around = Around { before: Before::LayerNorm(&self.norm2), onto: Some(&onto) };
-        Ok(Some(self.mlp.forward(&projected, around, mode)?.0))
+        Ok(Some(self.perceptron(prompts, &projected, mode)?.0))
     }
 
     fn task_streams(
         &self,
         shortcut: &Tensor,
-        attended: &Attended,
-        proj: Option<Trace>,
-        mlp: MlpTrace,
+        scores: Option<&Tensor>,
+        (proj, mlp): (Option<Trace>, MlpTrace),
         windows: &Windows,
         mode: &mut Mode<'_>,
     ) -> Result<Option<TaskOutput>> {
-        let (Some(tasks), Some(scores)) = (&self.tasks, &attended.scores) else {
+        let (Some(tasks), Some(scores)) = (&self.tasks, scores) else {
             return Ok(None);
         };
         let sites = [self.attn.proj(), &self.mlp.fc1, &self.mlp.fc2].map(|site| site.task_adapting());
@@ -184,13 +189,15 @@ impl SwinBlock {
         let (_, h, w, _) = shortcut.dims4()?;
         // The streams of all tasks are the largest tensors of a prediction: each goes when it has been used.
         let [fc1, fc2] = [fc1, fc2].map(|trace| trace.frozen);
-        let Conditioned { us, skip } = tasks.condition(scores, &proj.dropped)?;
-        let streams = us.dim(0)?;
+        let conditioned = tasks.condition(scores, &proj.dropped)?;
+        let skip = conditioned.skip.clone();
+        let codes = proj_site.codes(skip.clone(), conditioned.before(), windows)?;
+        let streams = skip.dim(0)?;
         let onto = self.residual(shortcut, streams, mode)?;
-        let middle = proj_site.from_codes(&proj_site.codes(us, windows)?, &proj.frozen, Some(&onto))?;
-        drop(proj);
+        let middle = proj_site.from_codes(&codes, &proj.frozen, Some(&onto))?;
+        drop((conditioned, codes, proj));
         let whole = Windows::whole(h, w)?;
-        let codes = fc1_site.codes(self.norm2.forward(&middle)?, &whole)?;
+        let codes = fc1_site.codes(middle.clone(), Before::LayerNorm(&self.norm2), &whole)?;
         let activated = fc1_site.codes_through_gelu(&codes, &fc1, fc2_site, &whole)?;
         drop((codes, fc1));
         let onto = self.residual(&middle, streams, mode)?;

@@ -4,7 +4,7 @@ use crate::activation::InputActivation;
 use crate::host::{Slice, read};
 use crate::layer_norm::{LAYER_NORM_EPS, LayerNorm, normalize_rows};
 use crate::packed::Packed;
-use crate::residual::Residual;
+use crate::residual::{Residual, ResidualRows};
 use candle_core::{Result, Tensor};
 
 /// `residual(linear(before(x)))`, in one pass.
@@ -26,6 +26,8 @@ pub enum Before<'a> {
     Gelu,
     /// A LayerNorm. Where gradients are recorded it is an operation of its own, whose output is kept.
     LayerNorm(&'a LayerNorm),
+    /// A LayerNorm of the input after a residual. Where gradients are recorded both are operations of their own.
+    AddNorm(&'a Residual, &'a LayerNorm),
 }
 
 impl<'a> Around<'a> {
@@ -41,11 +43,12 @@ impl<'a> Around<'a> {
 
     /// All tensors that take part beside the linear's own.
     pub(crate) fn tensors(&self) -> Vec<&'a Tensor> {
-        let norm = match self.before {
-            Before::LayerNorm(norm) => vec![&norm.weight, &norm.bias],
+        let before = match self.before {
             Before::Nothing | Before::Gelu => Vec::new(),
+            Before::LayerNorm(norm) => vec![&norm.weight, &norm.bias],
+            Before::AddNorm(residual, norm) => vec![residual.shortcut(), &norm.weight, &norm.bias],
         };
-        norm.into_iter().chain(self.onto.map(Residual::shortcut)).collect()
+        before.into_iter().chain(self.onto.map(Residual::shortcut)).collect()
     }
 
     /// The numbers of the whole, of a packed weight and an output of that `shape`, where nothing is recorded.
@@ -57,7 +60,7 @@ impl<'a> Around<'a> {
         bias: Option<&Tensor>,
         shape: &[usize],
     ) -> Result<Vec<f32>> {
-        let before = self.before.rows(op, weight.inner())?;
+        let before = self.before.rows(op, xs.dims())?;
         let residual = self.onto.map(|residual| residual.rows(op, shape)).transpose()?;
         let bias = bias.map(|bias| read(op, bias)).transpose()?;
         Ok(weight.product_around(&before, &read(op, xs)?, bias.as_deref(), residual.as_ref()))
@@ -85,6 +88,7 @@ impl Before<'_> {
             Self::Nothing => Ok(xs.clone()),
             Self::Gelu => crate::gelu(xs),
             Self::LayerNorm(norm) => norm.forward(xs),
+            Self::AddNorm(residual, norm) => norm.forward(&residual.add(xs)?),
         }
     }
 
@@ -93,39 +97,112 @@ impl Before<'_> {
         Ok(match self {
             Self::Nothing => (xs.contiguous()?, InputActivation::Identity),
             Self::Gelu => (xs.contiguous()?, InputActivation::Gelu),
-            Self::LayerNorm(norm) => (norm.forward(xs)?, InputActivation::Identity),
+            Self::LayerNorm(_) | Self::AddNorm(..) => {
+                (self.apply(xs)?.contiguous()?, InputActivation::Identity)
+            }
         })
     }
 
-    /// As kernels that record nothing take it.
-    fn rows(&self, op: &'static str, width: usize) -> Result<RowsBefore<'_>> {
-        Ok(match self {
-            Self::Nothing => RowsBefore::Activation(InputActivation::Identity),
-            Self::Gelu => RowsBefore::Activation(InputActivation::Gelu),
-            Self::LayerNorm(norm) => {
-                norm.check(op, width)?;
-                RowsBefore::LayerNorm { weight: read(op, &norm.weight)?, bias: read(op, &norm.bias)? }
-            }
-        })
+    /// As kernels that record nothing take it, for an input of those `dims`.
+    fn rows(&self, op: &'static str, dims: &[usize]) -> Result<RowsBefore<'_>> {
+        let (residual, norm) = match self {
+            Self::Nothing => return Ok(RowsBefore::Activation(InputActivation::Identity)),
+            Self::Gelu => return Ok(RowsBefore::Activation(InputActivation::Gelu)),
+            Self::LayerNorm(norm) => (None, norm),
+            Self::AddNorm(residual, norm) => (Some(residual.rows(op, dims)?), norm),
+        };
+        norm.check(op, dims)?;
+        Ok(RowsBefore::Norm { residual, weight: read(op, &norm.weight)?, bias: read(op, &norm.bias)? })
     }
 }
 
 /// [`Before`] for rows in the cache.
 pub(crate) enum RowsBefore<'a> {
     Activation(InputActivation),
-    LayerNorm { weight: Slice<'a>, bias: Slice<'a> },
+    Norm { residual: Option<ResidualRows<'a>>, weight: Slice<'a>, bias: Slice<'a> },
 }
 
 impl RowsBefore<'_> {
-    /// What it makes of `xs`, in `space` where that is needed.
-    pub(crate) fn of<'a>(&self, xs: &'a [f32], space: &'a mut Vec<f32>) -> &'a [f32] {
+    /// What it makes of `xs`, which begin at `start` of their tensor, in `space` where that is needed.
+    pub(crate) fn of<'a>(&self, start: usize, xs: &'a [f32], space: &'a mut Vec<f32>) -> &'a [f32] {
         match self {
             Self::Activation(activation) => activation.of(xs, space),
-            Self::LayerNorm { weight, bias } => {
+            Self::Norm { residual: None, weight, bias } => {
                 space.resize(xs.len(), 0.0);
                 normalize_rows(xs, weight, bias, LAYER_NORM_EPS, space);
                 space
             }
+            Self::Norm { residual: Some(residual), weight, bias } => {
+                space.resize(2 * xs.len(), 0.0);
+                let (sum, normal) = space.split_at_mut(xs.len());
+                sum.copy_from_slice(xs);
+                residual.add_to(start, sum);
+                normalize_rows(sum, weight, bias, LAYER_NORM_EPS, normal);
+                normal
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, named_tensor};
+    use crate::{FrozenLinear, Linear, linear_around, no_grad};
+
+    /// A linear from 33 to 17 features with all that can be around it.
+    struct Case {
+        xs: Tensor,
+        linear: Linear,
+        norm: LayerNorm,
+        /// Of fewer samples than the input.
+        summand: Residual,
+        onto: Residual,
+    }
+
+    fn case() -> Case {
+        let tensor = |name: &str, shape: &[usize]| named_tensor(name, shape, 0.2, 1.0).unwrap();
+        Case {
+            // Blocks of rows end within samples.
+            xs: tensor("xs", &[6, 37, 5, 33]),
+            linear: Linear { weight: tensor("w", &[17, 33]), bias: Some(tensor("b", &[17])) },
+            norm: LayerNorm { weight: tensor("scale", &[33]), bias: tensor("shift", &[33]) },
+            summand: Residual::new(&tensor("summand", &[2, 37, 5, 33]), None).unwrap(),
+            onto: Residual::new(&tensor("onto", &[3, 37, 5, 17]), Some(vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.5]))
+                .unwrap(),
+        }
+    }
+
+    #[test]
+    fn one_pass_gives_what_operations_of_their_own_give() {
+        let Case { xs, linear, norm, summand, onto } = case();
+        let packed = FrozenLinear::new(&linear.weight, linear.bias.as_ref()).unwrap().packed(None).unwrap();
+        for before in
+            [Before::Nothing, Before::Gelu, Before::LayerNorm(&norm), Before::AddNorm(&summand, &norm)]
+        {
+            for onto in [None, Some(&onto)] {
+                let around = Around { before, onto };
+                let expected = around.finish(linear.forward(&before.apply(&xs).unwrap()).unwrap()).unwrap();
+                let name = format!("{before:?}");
+                assert_close(&name, &packed.forward_around(&xs, around).unwrap(), &expected, 5e-6);
+                let passed = || linear_around(&xs, &linear.weight, linear.bias.as_ref(), around);
+                assert_close(&name, &no_grad(passed).unwrap(), &expected, 5e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let Case { xs, linear, norm, summand, onto } = case();
+        let narrow = xs.narrow(3, 0, 32).unwrap();
+        for around in [
+            Around::after(Before::LayerNorm(&LayerNorm { bias: linear.weight.clone(), ..norm.clone() })),
+            Around::after(Before::AddNorm(&onto, &norm)),
+            Around::onto(&summand),
+        ] {
+            let message = linear_around(&xs, &linear.weight, None, around).unwrap_err().to_string();
+            assert!(message.contains("do not fit"), "{message}");
+        }
+        assert!(linear_around(&narrow, &linear.weight, None, Around::default()).is_err());
     }
 }

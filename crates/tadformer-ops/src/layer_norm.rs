@@ -40,9 +40,9 @@ impl LayerNorm {
         layer_norm(xs, &self.weight, &self.bias, LAYER_NORM_EPS)
     }
 
-    /// Refuses an input `(…, width)` that it does not fit.
-    pub(crate) fn check(&self, op: &'static str, width: usize) -> Result<()> {
-        check(op, &[width], &self.weight, &self.bias).map(|_| ())
+    /// Refuses an input of `dims` that it does not fit.
+    pub(crate) fn check(&self, op: &'static str, dims: &[usize]) -> Result<()> {
+        check(op, dims, &self.weight, &self.bias).map(|_| ())
     }
 }
 

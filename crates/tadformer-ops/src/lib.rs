@@ -97,7 +97,7 @@ pub use interpolate::{
     ResizeStep, Strip, interpolate_planes, interpolate_tokens, interpolate_tokens_sum, resized_strips,
 };
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
-pub use linear::{Linear, linear, linear_columns};
+pub use linear::{Linear, linear, linear_around, linear_columns};
 pub use losses::{
     DenseLogits, LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1,
 };

@@ -1,12 +1,14 @@
 //! `y = x Wᵀ + b`, all three trainable.
 
+use crate::around::Around;
 use crate::autocast::Precision;
 use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
+use crate::low_rank::merged_weight;
 use crate::packed::Start;
 use crate::rows::sum_blocks;
 use crate::simd::{Kernel, vectorize};
-use crate::tape::{Output, record_one};
+use crate::tape::{Output, record_one, recording};
 use crate::vector::Vector;
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
@@ -43,6 +45,14 @@ impl Linear {
     /// A last dimension other than `in`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         linear(xs, &self.weight, self.bias.as_ref())
+    }
+
+    /// [`forward`](Self::forward) with what is done before and after it ([`linear_around`]).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_around(&self, xs: &Tensor, around: Around<'_>) -> Result<Tensor> {
+        linear_around(xs, &self.weight, self.bias.as_ref(), around)
     }
 }
 
@@ -85,6 +95,29 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         }
         Ok(grads)
     })
+}
+
+/// [`linear`] with what is done before and after it: in one pass where nothing is recorded.
+///
+/// # Errors
+/// As [`linear`]; shapes around it that do not fit.
+pub fn linear_around(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    around: Around<'_>,
+) -> Result<Tensor> {
+    const OP: &str = "linear";
+    let others: Vec<&Tensor> = around.tensors().into_iter().chain(bias).collect();
+    if recording(&[xs, weight]) || recording(&others) {
+        return around.finish(linear(&around.before.apply(xs)?, weight, bias)?);
+    }
+    let (out_dim, in_dim) = weight.dims2()?;
+    check(OP, xs, in_dim, out_dim, bias)?;
+    let mut shape = xs.dims().to_vec();
+    *shape.last_mut().expect("the rank was checked") = out_dim;
+    let packed = merged_weight(Precision::in_use(), weight, None)?;
+    Tensor::from_vec(around.predict(OP, &packed, &xs.contiguous()?, bias, &shape)?, shape, xs.device())
 }
 
 /// [`linear`] with some columns of a weight: `y = x W[:, first..first + in]ᵀ + b`, without a copy of them.

@@ -92,8 +92,8 @@ impl TaskHeads {
         // One stream for each task: features + s · B · DTF(A u).
         let conditioned = condition_on_prompts(&scores, features, TASKS, &self.prompt_layernorm)?;
         let us = match self.update.draw_mask(mode)? {
-            Some(mask) => mask.apply(&conditioned.us)?,
-            None => conditioned.us,
+            Some(mask) => mask.apply(&conditioned.us()?)?,
+            None => conditioned.us()?,
         };
         let codes = self.filter.forward(&self.update.down(&us)?, &Windows::whole(h, w)?)?;
         let streams = self.update.add_up(features, &codes, None)?;

@@ -206,7 +206,7 @@ impl TaskBlock {
         // The tasks' streams take it from there, all tasks at once.
         let windows = Windows::whole(GRID, GRID)?;
         let conditioned = condition_on_prompts(&scores, &proj.dropped, TASKS, &self.prompt_layernorm)?;
-        let attention = self.proj.forward_tasks(&conditioned.us, &proj.frozen, &windows)?;
+        let attention = self.proj.forward_tasks(&conditioned.us()?, &proj.frozen, &windows)?;
         let middle = residual(&xs, &attention, None)?;
         let hidden = self.fc1.forward_tasks(&self.norm2.forward(&middle)?, &fc1.frozen, &windows)?;
         let perceptron = self.fc2.forward_tasks(&gelu(&hidden)?, &fc2.frozen, &windows)?;

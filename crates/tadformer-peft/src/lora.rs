@@ -2,7 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{DropoutMask, Init, LowRankUpdate, Mode, Params, Residual, linear, low_rank_up};
+use tadformer_ops::{
+    Around, Before, DropoutMask, Init, LowRankUpdate, Mode, Params, Residual, linear_around, low_rank_up,
+};
 
 /// How large a low-rank update is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -101,7 +103,15 @@ impl LowRank {
     /// # Errors
     /// A last dimension other than `in`.
     pub fn down(&self, xs: &Tensor) -> Result<Tensor> {
-        linear(xs, &self.lora_a, None)
+        self.down_after(Before::Nothing, xs)
+    }
+
+    /// `A u`, with `u` what `before` makes of the input.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn down_after(&self, before: Before<'_>, xs: &Tensor) -> Result<Tensor> {
+        linear_around(xs, &self.lora_a, None, Around::after(before))
     }
 
     /// `base + s · B z`, `(…, r)` to `(…, out)`; `base` is repeated for each part of `zs`. With `onto`, that is what ends in the

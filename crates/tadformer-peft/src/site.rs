@@ -86,7 +86,7 @@ impl Site {
     ) -> Result<(Tensor, Option<Trace>)> {
         Ok(match self {
             Self::Frozen(linear) => (linear.forward_around(xs, around)?, None),
-            Self::Trainable(linear) => (around.finish(linear.forward(&around.before.apply(xs)?)?)?, None),
+            Self::Trainable(linear) => (linear.forward_around(xs, around)?, None),
             Self::LowRank(module) => (module.forward_around(xs, around, mode)?, None),
             Self::TaskAdapting(module) => {
                 let (ys, trace) = module.forward_around(xs, around, mode)?;

@@ -3,7 +3,7 @@
 use crate::{DynamicTaskFilter, LoraConfig, LowRank, TsModule};
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{Around, FrozenLinear, Mode, Params, Residual, Windows, task_codes};
+use tadformer_ops::{Around, Before, FrozenLinear, Mode, Params, Residual, Windows, task_codes};
 
 /// What lies between `A` and `B` in a task's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -99,17 +99,17 @@ impl TaModule {
     /// # Errors
     /// Shapes that do not fit each other or `windows`.
     pub fn forward_tasks(&self, us: &Tensor, frozen: &Tensor, windows: &Windows) -> Result<Tensor> {
-        self.from_codes(&self.codes(us.clone(), windows)?, frozen, None)
+        self.from_codes(&self.codes(us.clone(), Before::Nothing, windows)?, frozen, None)
     }
 
-    /// `DTF(A u_t)`, `(tasks · b, h, w, in)` to `(tasks · b, h, w, r)`: the first half of
-    /// [`forward_tasks`](Self::forward_tasks). What only this call holds of `us` is freed before the filter runs.
+    /// `DTF(A u_t)`, `(tasks · b, h, w, in)` to `(tasks · b, h, w, r)`, with `u_t` what `before` makes of `xs`: the first half of
+    /// [`forward_tasks`](Self::forward_tasks). What only this call holds of `xs` is freed before the filter runs.
     ///
     /// # Errors
     /// As [`forward_tasks`](Self::forward_tasks).
-    pub fn codes(&self, us: Tensor, windows: &Windows) -> Result<Tensor> {
-        let zs = self.low_rank().down(&us)?;
-        drop(us);
+    pub fn codes(&self, xs: Tensor, before: Before<'_>, windows: &Windows) -> Result<Tensor> {
+        let zs = self.low_rank().down_after(before, &xs)?;
+        drop(xs);
         self.filter(zs, windows)
     }
 

@@ -1,15 +1,33 @@
 //! TPC, the task-prompt conditional operator.
 
 use candle_core::{Result, Tensor};
-use tadformer_ops::{LayerNorm, residual, task_condition};
+use tadformer_ops::{Before, LayerNorm, Residual, task_condition};
 
 /// What TPC gives for all tasks, task by task.
 #[derive(Debug, Clone)]
 pub struct Conditioned {
     /// `f_t = a_t ⊙ c`, `(tasks · b, h, w, c)`: the skip feature.
     pub skip: Tensor,
-    /// `LN(f_t + c)`, `(tasks · b, h, w, c)`: the input of the task streams.
-    pub us: Tensor,
+    /// `c` and the LayerNorm of the sum; nothing in the ablation.
+    add_norm: Option<(Residual, LayerNorm)>,
+}
+
+impl Conditioned {
+    /// What makes the input of the tasks' streams, `LN(f_t + c)`, of the skip feature.
+    pub fn before(&self) -> Before<'_> {
+        match &self.add_norm {
+            Some((context, norm)) => Before::AddNorm(context, norm),
+            None => Before::Nothing,
+        }
+    }
+
+    /// `LN(f_t + c)`, `(tasks · b, h, w, c)`: the input of the tasks' streams.
+    ///
+    /// # Errors
+    /// A LayerNorm of another width.
+    pub fn us(&self) -> Result<Tensor> {
+        self.before().apply(&self.skip)
+    }
 }
 
 /// Turns the attention output `c` into one stream a task: the raw scores between a task's prompts and the tokens, through
@@ -28,8 +46,7 @@ pub fn condition_on_prompts(
     prompt_layernorm: &LayerNorm,
 ) -> Result<Conditioned> {
     let skip = task_condition(scores, context, tasks)?;
-    let us = prompt_layernorm.forward(&residual(context, &skip, None)?)?;
-    Ok(Conditioned { skip, us })
+    Ok(Conditioned { skip, add_norm: Some((Residual::new(context, None)?, prompt_layernorm.clone())) })
 }
 
 /// The ablation without prompts' scores: every task's stream starts as the attention output itself.
@@ -38,5 +55,5 @@ pub fn condition_on_prompts(
 /// None in practice.
 pub fn unconditioned(context: &Tensor, tasks: usize) -> Result<Conditioned> {
     let skip = Tensor::cat(&vec![context; tasks], 0)?;
-    Ok(Conditioned { us: skip.clone(), skip })
+    Ok(Conditioned { skip, add_norm: None })
 }

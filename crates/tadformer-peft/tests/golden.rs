@@ -136,7 +136,8 @@ fn task_adapting_projection() {
             };
             let module = site.task_adapting().unwrap();
             let windows = Windows::whole(4, 4).unwrap();
-            let ys = module.forward_tasks(&conditioned.us, &tokens(&trace.frozen), &windows).unwrap();
+            let ys =
+                module.forward_tasks(&conditioned.us().unwrap(), &tokens(&trace.frozen), &windows).unwrap();
             by_task(&mut outputs, "task", &ys);
             by_task(&mut outputs, "skip", &conditioned.skip);
         }

@@ -187,7 +187,7 @@ impl Packed {
         let rows = xs.len().checked_div(self.inner).unwrap_or(0);
         let block = block_rows(rows, self.inner.max(self.cols));
         let write = |space: &mut Vec<f32>, (i, (y, x)): (usize, (&mut [MaybeUninit<f32>], &[f32]))| {
-            let u = before.of(x, space);
+            let u = before.of(i * block * self.inner, x, space);
             let y = self.write(Matrix::of_rows(u, self.inner), Start::bias(bias), y);
             if let Some(residual) = residual {
                 residual.add_to(i * block * self.cols, y);
