@@ -2,13 +2,14 @@
 
 use crate::Windows;
 use crate::host::read;
-use crate::rows::zeros;
-use crate::simd::{Kernel, LANES, mul_add, vectorize};
+use crate::rows::{fresh, zeros};
+use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
 use crate::vector::Vector;
 use crate::windows::Place;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Mean of the tokens of every window (global average pooling of each).
 ///
@@ -72,33 +73,20 @@ pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) 
     }
     let grid = Grid::new(windows, c);
     let (xs, filters) = (xs.contiguous()?, filters.contiguous()?);
-    let mut ys = zeros(xs.elem_count());
-    {
+    let ys = {
         let (x, f) = (read(OP, &xs)?, read(OP, &filters)?);
-        per_sample(&mut ys, n, |sample, ys| {
-            let mut taps = vec![0f32; c * k * k];
-            for (i, places) in grid.windows.iter().enumerate() {
-                let (x, f) = (grid.sample(&x, sample), grid.filter(&f, sample, i, k));
-                by_tap(f, k * k, &mut taps);
-                vectorize(Convolve(&grid, places, &taps[..], k, x, &mut *ys));
-            }
-        });
-    }
+        grid.convolved(n, &x, |sample, i, taps| by_tap(grid.filter(&f, sample, i, k), k * k, taps), k)
+    };
     let (kept_xs, kept_filters) = (xs.clone(), filters.clone());
     record_one(OP, &[&xs, &filters], Output::new(ys, xs.shape()), move |grad| {
         let grad = grad.contiguous()?;
         let (x, f, g) = (read(OP, &kept_xs)?, read(OP, &kept_filters)?, read(OP, &grad)?);
-        let mut dx = zeros(x.len());
-        per_sample(&mut dx, n, |sample, dx| {
-            let mut taps = vec![0f32; c * k * k];
-            for (i, places) in grid.windows.iter().enumerate() {
-                // The adjoint of a convolution is the convolution with the filter turned by half a circle.
-                by_tap(grid.filter(&f, sample, i, k), k * k, &mut taps);
-                turn(&mut taps, c);
-                let g = grid.sample(&g, sample);
-                vectorize(Convolve(&grid, places, &taps[..], k, g, &mut *dx));
-            }
-        });
+        // The adjoint of a convolution is the convolution with the filter turned by half a circle.
+        let turned = |sample: usize, i: usize, taps: &mut [f32]| {
+            by_tap(grid.filter(&f, sample, i, k), k * k, taps);
+            turn(taps, c);
+        };
+        let dx = grid.convolved(n, &g, turned, k);
         let mut df = zeros(f.len());
         per_sample(&mut df, n, |sample, df| {
             let mut taps = vec![0f32; c * k * k];
@@ -181,6 +169,26 @@ impl Grid {
         &filters[(sample * self.windows.len() + window) * size..][..size]
     }
 
+    /// `n` samples convolved within their windows; `filter` writes the taps of a sample's window, `(k², c)`.
+    fn convolved(
+        &self,
+        n: usize,
+        xs: &[f32],
+        filter: impl Fn(usize, usize, &mut [f32]) + Sync,
+        k: usize,
+    ) -> Vec<f32> {
+        let size = self.tokens * self.channels;
+        let convolve = |(sample, ys): (usize, &mut [MaybeUninit<f32>])| {
+            let (xs, mut taps) = (self.sample(xs, sample), vec![0f32; self.channels * k * k]);
+            for (i, window) in self.windows.iter().enumerate() {
+                filter(sample, i, &mut taps);
+                vectorize(Convolve(self, window, &taps, k, xs, &mut *ys));
+            }
+        };
+        // SAFETY: every token lies in a window, and each is written.
+        unsafe { fresh(n * size, |ys| ys.par_chunks_mut(size.max(1)).enumerate().for_each(convolve)) }
+    }
+
     /// The taps of a `k × k` filter centred on `place` that fall on tokens of the window, each with its token.
     #[inline(always)]
     fn neighbours(&self, window: &Window, place: &Place, k: usize, pairs: &mut Vec<(usize, usize)>) {
@@ -244,7 +252,7 @@ impl Kernel for MeanOf<'_> {
 }
 
 /// `y[p] = Σ_taps f[tap] x[p + tap]`, channel by channel.
-struct Convolve<'a>(&'a Grid, &'a Window, &'a [f32], usize, &'a [f32], &'a mut [f32]);
+struct Convolve<'a>(&'a Grid, &'a Window, &'a [f32], usize, &'a [f32], &'a mut [MaybeUninit<f32>]);
 
 impl Kernel for Convolve<'_> {
     type Output = ();
@@ -253,31 +261,67 @@ impl Kernel for Convolve<'_> {
     fn run<V: Vector>(self) {
         let Self(grid, window, taps, k, xs, ys) = self;
         let c = grid.channels;
+        assert_eq!((taps.len(), xs.len()), (k * k * c, grid.tokens * c), "a filter, and a sample");
         let mut pairs = Vec::with_capacity(k * k);
         for place in window {
             grid.neighbours(window, place, k, &mut pairs);
-            let y = &mut ys[place.token * c..][..c];
-            let (whole, rest) = y.as_chunks_mut::<LANES>();
-            let done = whole.len() * LANES;
-            for (chunk, y) in whole.iter_mut().enumerate() {
-                let mut sums = [0f32; LANES];
-                for (tap, token) in &pairs {
-                    let f: &[f32; LANES] =
-                        taps[tap * c + chunk * LANES..].first_chunk().expect("a chunk of a row");
-                    let x: &[f32; LANES] =
-                        xs[token * c + chunk * LANES..].first_chunk().expect("a chunk of a row");
-                    for i in 0..LANES {
-                        sums[i] = mul_add::<V>(f[i], x[i], sums[i]);
-                    }
+            let to = ys[place.token * c..][..c].as_mut_ptr().cast::<f32>();
+            let mut at = 0;
+            // SAFETY: `V` are the vectors of the level in use; `y` has `c` numbers, and so have each tap and each token.
+            unsafe {
+                while at + TOGETHER * V::LANES <= c {
+                    weighted_sum::<V, TOGETHER>(&pairs, (taps, xs), c, at, to);
+                    at += TOGETHER * V::LANES;
                 }
-                *y = sums;
+                while at + V::LANES <= c {
+                    weighted_sum::<V, 1>(&pairs, (taps, xs), c, at, to);
+                    at += V::LANES;
+                }
+                if at < c {
+                    let mut sum = V::splat(0.0);
+                    for (tap, token) in &pairs {
+                        let f = V::load_some(taps.as_ptr().add(tap * c + at), c - at);
+                        let x = V::load_some(xs.as_ptr().add(token * c + at), c - at);
+                        sum = f.mul_add(x, sum);
+                    }
+                    sum.store_some(to.add(at), c - at);
+                }
             }
-            for (i, y) in rest.iter_mut().enumerate() {
-                *y = pairs
-                    .iter()
-                    .map(|(tap, token)| taps[tap * c + done + i] * xs[token * c + done + i])
-                    .sum();
+        }
+    }
+}
+
+/// Vectors of channels whose sums do not wait for each other.
+const TOGETHER: usize = 4;
+
+/// `Σ f[tap] x[token]` over pairs of both, for `N` vectors of channels from `at` on, written to those of `to`.
+///
+/// # Safety
+/// As for the methods of `V`; each tap and each token has `c` numbers and `to` has room for as many, of which the vectors are.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "iterators over arrays are not inlined into the code of a level"
+)]
+#[inline(always)]
+unsafe fn weighted_sum<V: Vector, const N: usize>(
+    pairs: &[(usize, usize)],
+    (taps, xs): (&[f32], &[f32]),
+    c: usize,
+    at: usize,
+    to: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [V::splat(0.0); N];
+        for (tap, token) in pairs {
+            let (f, x) = (taps.as_ptr().add(tap * c + at), xs.as_ptr().add(token * c + at));
+            for n in 0..N {
+                let place = n * V::LANES;
+                sums[n] = V::load(f.add(place)).mul_add(V::load(x.add(place)), sums[n]);
             }
+        }
+        for n in 0..N {
+            sums[n].store(to.add(at + n * V::LANES));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything here works on `f32` tensors in main memory, has a backward of its own, and gives the same bits for any number
 //! of threads. The widest vectors of the processor are chosen at run time ([`simd_level`]). Under [`autocast`] the products
-//! of linear layers round their operands to `bf16`.
+//! of linear layers round their operands to `bf16`. What comes before and after a linear can be done in its pass
+//! ([`Around`]).
 //!
 //! | operation | from | to | kept for the backward |
 //! | --- | --- | --- | --- |

@@ -161,19 +161,19 @@ impl Kernel for AddTo<'_> {
 }
 
 /// Rows of one buffer that several tasks write, each its own.
-pub(crate) struct SharedRows<'a> {
-    start: *mut f32,
+pub(crate) struct SharedRows<'a, T = f32> {
+    start: *mut T,
     rows: usize,
     width: usize,
-    _borrow: std::marker::PhantomData<&'a mut [f32]>,
+    _borrow: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: rows are handed out only through `row`, whose caller promises that no row is held twice.
-unsafe impl Sync for SharedRows<'_> {}
+unsafe impl<T: Send> Sync for SharedRows<'_, T> {}
 
-impl<'a> SharedRows<'a> {
-    /// The rows of `buffer`, each of `width` numbers.
-    pub(crate) fn new(buffer: &'a mut [f32], width: usize) -> Self {
+impl<'a, T> SharedRows<'a, T> {
+    /// The rows of `buffer`, each `width` wide.
+    pub(crate) fn new(buffer: &'a mut [T], width: usize) -> Self {
         let rows = buffer.len().checked_div(width).unwrap_or(0);
         Self { start: buffer.as_mut_ptr(), rows, width, _borrow: std::marker::PhantomData }
     }
@@ -183,7 +183,7 @@ impl<'a> SharedRows<'a> {
     /// # Safety
     /// Nobody else holds this row.
     #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
-    pub(crate) unsafe fn row(&self, index: usize) -> &mut [f32] {
+    pub(crate) unsafe fn row(&self, index: usize) -> &mut [T] {
         // SAFETY: the caller's promise.
         unsafe { self.rows(index, 1) }
     }
@@ -193,7 +193,7 @@ impl<'a> SharedRows<'a> {
     /// # Safety
     /// Nobody else holds any of them.
     #[expect(clippy::mut_from_ref, reason = "each row is exclusive by the caller's promise")]
-    pub(crate) unsafe fn rows(&self, first: usize, count: usize) -> &mut [f32] {
+    pub(crate) unsafe fn rows(&self, first: usize, count: usize) -> &mut [T] {
         if self.width == 0 {
             return &mut [];
         }

@@ -6,7 +6,7 @@ use crate::gemm::Matrix;
 use crate::host::read;
 use crate::low_rank_up::inner;
 use crate::packed::{Packed, Start, add_transposed, block_rows};
-use crate::rows::{AddTo, SharedRows, add_up, zeros};
+use crate::rows::{AddTo, SharedRows, add_up, fresh, zeros};
 use crate::simd::vectorize;
 use crate::tape::{Output, record_one};
 use candle_core::{Result, Tensor, bail};
@@ -88,12 +88,10 @@ impl Problem {
         let Self { rows, tasks, hidden, rank, next_rank, .. } = *self;
         let (up, down) = self.matrices(up, down);
         let (up, down) = (self.packed(self.scale, up.t()), self.packed(1.0, down.t()));
-        let mut next = zeros(tasks * rows * next_rank);
         let tile = block_rows(rows, hidden);
-        let shared = SharedRows::new(&mut next, next_rank);
-        frozen.par_chunks(tile * hidden).enumerate().for_each_init(
-            Buffers::default,
-            |buffers, (i, frozen)| {
+        let write = |next: &mut [MaybeUninit<f32>]| {
+            let shared = SharedRows::new(next, next_rank);
+            let work = |buffers: &mut Buffers, (i, frozen): (usize, &[f32])| {
                 let count = frozen.len() / hidden;
                 for task in 0..tasks {
                     let at = task * rows + i * tile;
@@ -102,11 +100,13 @@ impl Problem {
                     vectorize(GeluInPlace(layer));
                     // SAFETY: each token is in one tile, and each task is worked through once.
                     let next = unsafe { shared.rows(at, count) };
-                    down.add_to(Matrix::of_rows(layer, hidden), next);
+                    down.write(Matrix::of_rows(layer, hidden), Start::Zero, next);
                 }
-            },
-        );
-        next
+            };
+            frozen.par_chunks(tile * hidden).enumerate().for_each_init(Buffers::default, work);
+        };
+        // SAFETY: the tiles cover all tokens, and products write every number.
+        unsafe { fresh(tasks * rows * next_rank, write) }
     }
 
     /// Gradients of frozen, codes, up and down.

@@ -3,10 +3,11 @@
 use super::head::{Scratch, write_column};
 use super::pattern::{Pattern, Window};
 use crate::Windows;
-use crate::rows::{SharedRows, zeros};
-use crate::simd::{Kernel, vectorize};
+use crate::rows::{SharedRows, copy_into, fresh, zeros};
+use crate::simd::{Kernel, for_vectors, vectorize};
 use crate::vector::Vector;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// The sizes of one call and its windows.
 pub(super) struct Problem {
@@ -39,6 +40,9 @@ pub(super) struct InputGradients {
     pub(super) table: Vec<f32>,
 }
 
+/// Rows of an output that nothing wrote before.
+type FreshRows<'a> = SharedRows<'a, MaybeUninit<f32>>;
+
 /// Queries, keys and values of tokens and of prompts.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
@@ -61,23 +65,25 @@ impl Problem {
 
     pub(super) fn forward(&self, qkv: &[f32], prompts: &[f32]) -> Outputs {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
-        let mut context = zeros(self.batch * self.tokens * c);
-        let mut scores = zeros(self.batch * self.tokens * t * heads);
-        let context_rows = SharedRows::new(&mut context, c);
-        let score_rows = SharedRows::new(&mut scores, t * heads);
-        let inputs = Inputs { qkv, prompts };
-        let per_window: Vec<Vec<f32>> = self
-            .tasks()
-            .map_init(
-                || self.scratch(),
-                |scratch, (image, window)| {
-                    let mut prompt_rows = vec![0f32; t * c];
-                    let outputs = (&context_rows, &score_rows, &mut prompt_rows[..]);
-                    vectorize(ForwardWindow(self, scratch, inputs, outputs, (image, window)));
-                    prompt_rows
-                },
-            )
-            .collect();
+        let (tokens, inputs) = (self.batch * self.tokens, Inputs { qkv, prompts });
+        let (mut scores, mut per_window) = (Vec::new(), Vec::new());
+        let attend = |context: &mut [MaybeUninit<f32>], scores: &mut [MaybeUninit<f32>]| {
+            let context = SharedRows::new(context, c);
+            let scores = SharedRows::new(scores, t * heads);
+            let window = |scratch: &mut Scratch, (image, window): (usize, &Window)| {
+                let mut prompt_rows = vec![0f32; t * c];
+                let outputs = (&context, &scores, &mut prompt_rows[..]);
+                vectorize(ForwardWindow(self, scratch, inputs, outputs, (image, window)));
+                prompt_rows
+            };
+            self.tasks().map_init(|| self.scratch(), window).collect()
+        };
+        // SAFETY: every token lies in a window of its image, and all heads of it are written.
+        let context = unsafe {
+            fresh(tokens * c, |context| {
+                scores = fresh(tokens * t * heads, |scores| per_window = attend(context, scores));
+            })
+        };
         let mut means = sum_by_image(&per_window, self.batch, t * c);
         let share = 1.0 / self.windows.len() as f32;
         means.iter_mut().for_each(|x| *x *= share);
@@ -139,7 +145,7 @@ impl Problem {
 
     /// Copies one head's queries, keys and values of a window as the forward, or with `BACKWARD` the backward, wants them.
     #[inline(always)]
-    fn gather<const BACKWARD: bool>(
+    fn gather<V: Vector, const BACKWARD: bool>(
         &self,
         scratch: &mut Scratch,
         inputs: Inputs<'_>,
@@ -157,13 +163,15 @@ impl Problem {
                 &inputs.qkv[(image * self.tokens + window.tokens[i - t]) * 3 * c..][..3 * c]
             };
             let [q, k, v] = [at, c + at, 2 * c + at].map(|start| &source[start..][..d]);
-            scratch.q[i * dim..][..d].copy_from_slice(q);
+            // SAFETY: `V` are the vectors of the level in use.
+            let copy = |to: &mut [f32], from: &[f32]| unsafe { for_vectors(to, [from], |_: V, [x]| x) };
+            copy(&mut scratch.q[i * dim..][..d], q);
             write_column(&mut scratch.kt, width, i, k);
             if BACKWARD {
-                scratch.k[i * dim..][..d].copy_from_slice(k);
+                copy(&mut scratch.k[i * dim..][..d], k);
                 write_column(&mut scratch.vt, width, i, v);
             } else {
-                scratch.v[i * dim..][..d].copy_from_slice(v);
+                copy(&mut scratch.v[i * dim..][..d], v);
             }
         }
     }
@@ -172,7 +180,7 @@ impl Problem {
     fn write_outputs(
         &self,
         scratch: &Scratch,
-        (context, scores, prompt_rows): (&SharedRows<'_>, &SharedRows<'_>, &mut [f32]),
+        (context, scores, prompt_rows): (&FreshRows<'_>, &FreshRows<'_>, &mut [f32]),
         (image, window): (usize, &Window),
         head: usize,
     ) {
@@ -185,9 +193,9 @@ impl Problem {
             let token = image * self.tokens + token;
             // SAFETY: a token lies in one window of its image, and each window is one task.
             let (context, scores) = unsafe { (context.row(token), scores.row(token)) };
-            context[head * d..][..d].copy_from_slice(output(t + i));
+            copy_into(&mut context[head * d..][..d], output(t + i));
             for prompt in 0..t {
-                scores[prompt * self.heads + head] = scratch.s[prompt * scratch.width + t + i];
+                scores[prompt * self.heads + head].write(scratch.s[prompt * scratch.width + t + i]);
             }
         }
     }
@@ -278,7 +286,7 @@ struct ForwardWindow<'a>(
     &'a Problem,
     &'a mut Scratch,
     Inputs<'a>,
-    (&'a SharedRows<'a>, &'a SharedRows<'a>, &'a mut [f32]),
+    (&'a FreshRows<'a>, &'a FreshRows<'a>, &'a mut [f32]),
     (usize, &'a Window),
 );
 
@@ -289,7 +297,7 @@ impl Kernel for ForwardWindow<'_> {
     fn run<V: Vector>(self) {
         let Self(problem, scratch, inputs, (context, scores, prompt_rows), (image, window)) = self;
         for head in 0..problem.heads {
-            problem.gather::<false>(scratch, inputs, image, window, head);
+            problem.gather::<V, false>(scratch, inputs, image, window, head);
             scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
             scratch.output();
             problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
@@ -315,7 +323,7 @@ impl Kernel for BackwardWindow<'_> {
         let Self(problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)) = self;
         let entries = dtable.len() / problem.heads;
         for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
-            problem.gather::<true>(scratch, inputs, image, window, head);
+            problem.gather::<V, true>(scratch, inputs, image, window, head);
             scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
             problem.gather_gradient(scratch, grads, (image, window), head);
             scratch.backward_softmax::<V>();
