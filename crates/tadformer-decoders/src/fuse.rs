@@ -2,7 +2,7 @@
 
 use crate::conv::PointwiseConv;
 use candle_core::{Result, Tensor};
-use tadformer_ops::{interpolate_tokens_sum, linear_columns};
+use tadformer_ops::{Before, interpolate_tokens_sum, linear_columns, linear_of_resized};
 
 /// `conv(cat(levels, each resized to grid))`, without the resized copies and their concatenation.
 ///
@@ -14,6 +14,23 @@ use tadformer_ops::{interpolate_tokens_sum, linear_columns};
 /// - `levels` `(b, h_i, w_i, c_i)`; `conv` takes `Σ c_i` channels
 /// - output `(b, grid, out)`
 pub(crate) fn fuse(conv: &PointwiseConv, levels: &[Tensor], grid: (usize, usize)) -> Result<Tensor> {
+    interpolate_tokens_sum(&products(conv, levels)?.iter().collect::<Vec<_>>(), grid)
+}
+
+/// `next(before(fuse(conv, levels, grid)))`; in prediction, row by row.
+pub(crate) fn fuse_then(
+    conv: &PointwiseConv,
+    levels: &[Tensor],
+    grid: (usize, usize),
+    before: Before<'_>,
+    next: &PointwiseConv,
+) -> Result<Tensor> {
+    let products = products(conv, levels)?;
+    linear_of_resized(&products.iter().collect::<Vec<_>>(), grid, before, &next.matrix()?, next.bias())
+}
+
+/// Each level multiplied by its own columns of the weight.
+fn products(conv: &PointwiseConv, levels: &[Tensor]) -> Result<Vec<Tensor>> {
     let matrix = conv.matrix()?;
     let mut start = 0;
     let mut products = Vec::with_capacity(levels.len());
@@ -21,7 +38,7 @@ pub(crate) fn fuse(conv: &PointwiseConv, levels: &[Tensor], grid: (usize, usize)
         products.push(linear_columns(level, &matrix, start, if i == 0 { conv.bias() } else { None })?);
         start += level.dim(3)?;
     }
-    interpolate_tokens_sum(&products.iter().collect::<Vec<_>>(), grid)
+    Ok(products)
 }
 
 /// Rows and columns of `(b, h, w, c)`.

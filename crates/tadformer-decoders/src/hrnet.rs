@@ -1,9 +1,9 @@
 //! The head of HRNet v2: all scales at the finest grid, two 1×1 convolutions.
 
 use crate::conv::PointwiseConv;
-use crate::fuse::{fuse, grid};
+use crate::fuse::{fuse, fuse_then, grid};
 use candle_core::{Result, Tensor, bail};
-use tadformer_ops::{BatchNorm, Mode, Params};
+use tadformer_ops::{BatchNorm, Before, Mode, Params};
 
 /// Resize to the finest grid, concatenate, 1×1 convolution to four times the channels, BatchNorm, ReLU, 1×1 convolution.
 ///
@@ -39,7 +39,12 @@ impl HrnetHead {
         let Some(finest) = features.first() else {
             bail!("hrnet head: there are no features");
         };
-        let fused = fuse(&self.fusion, features, grid(finest)?)?;
+        let finest = grid(finest)?;
+        if matches!(mode, Mode::Eval) {
+            let before = Before::BatchNormRelu(&self.norm);
+            return fuse_then(&self.fusion, features, finest, before, &self.predict);
+        }
+        let fused = fuse(&self.fusion, features, finest)?;
         self.predict.forward(&self.norm.forward_relu(&fused, mode)?)
     }
 }

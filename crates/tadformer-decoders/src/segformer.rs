@@ -1,9 +1,9 @@
 //! The all-MLP head of SegFormer.
 
 use crate::conv::PointwiseConv;
-use crate::fuse::{fuse, grid};
+use crate::fuse::{fuse, fuse_then, grid};
 use candle_core::{DType, Result, Tensor, bail};
-use tadformer_ops::{BatchNorm, Init, Linear, Mode, Params, dropout};
+use tadformer_ops::{BatchNorm, Before, Init, Linear, Mode, Params, dropout};
 
 /// A linear for each stage, resize to the finest grid, concatenate, 1×1 convolution with BatchNorm and ReLU, channel
 /// dropout, 1×1 convolution.
@@ -64,7 +64,12 @@ impl SegformerHead {
             .map(|(linear, xs)| linear.forward(xs))
             .collect::<Result<_>>()?;
         embedded.reverse();
-        let fused = fuse(&self.linear_fuse, &embedded, grid(finest)?)?;
+        let finest = grid(finest)?;
+        if matches!(mode, Mode::Eval) {
+            let before = Before::BatchNormRelu(&self.norm);
+            return fuse_then(&self.linear_fuse, &embedded, finest, before, &self.linear_pred);
+        }
+        let fused = fuse(&self.linear_fuse, &embedded, finest)?;
         let fused = self.norm.forward_relu(&fused, mode)?;
         self.linear_pred.forward(&drop_channels(&fused, self.dropout, mode)?)
     }

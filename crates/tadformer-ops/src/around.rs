@@ -1,6 +1,8 @@
 //! What a linear does on its way over the rows, instead of operations of their own before and after it.
 
+use crate::Mode;
 use crate::activation::InputActivation;
+use crate::batch_norm::{BatchNorm, RunningNorm};
 use crate::host::{Slice, read};
 use crate::layer_norm::{LAYER_NORM_EPS, LayerNorm, normalize_rows};
 use crate::packed::Packed;
@@ -28,6 +30,9 @@ pub enum Before<'a> {
     LayerNorm(&'a LayerNorm),
     /// A LayerNorm of the input after a residual. Where gradients are recorded both are operations of their own.
     AddNorm(&'a Residual, &'a LayerNorm),
+    /// A BatchNorm by its running statistics ([`Mode::Eval`](crate::Mode::Eval)), then ReLU. Where gradients are recorded it is
+    /// an operation of its own.
+    BatchNormRelu(&'a BatchNorm),
 }
 
 impl<'a> Around<'a> {
@@ -47,6 +52,7 @@ impl<'a> Around<'a> {
             Before::Nothing | Before::Gelu => Vec::new(),
             Before::LayerNorm(norm) => vec![&norm.weight, &norm.bias],
             Before::AddNorm(residual, norm) => vec![residual.shortcut(), &norm.weight, &norm.bias],
+            Before::BatchNormRelu(norm) => vec![&norm.weight, &norm.bias],
         };
         before.into_iter().chain(self.onto.map(Residual::shortcut)).collect()
     }
@@ -89,6 +95,7 @@ impl Before<'_> {
             Self::Gelu => crate::gelu(xs),
             Self::LayerNorm(norm) => norm.forward(xs),
             Self::AddNorm(residual, norm) => norm.forward(&residual.add(xs)?),
+            Self::BatchNormRelu(norm) => norm.forward_relu(xs, &Mode::Eval),
         }
     }
 
@@ -97,19 +104,20 @@ impl Before<'_> {
         Ok(match self {
             Self::Nothing => (xs.contiguous()?, InputActivation::Identity),
             Self::Gelu => (xs.contiguous()?, InputActivation::Gelu),
-            Self::LayerNorm(_) | Self::AddNorm(..) => {
+            Self::LayerNorm(_) | Self::AddNorm(..) | Self::BatchNormRelu(_) => {
                 (self.apply(xs)?.contiguous()?, InputActivation::Identity)
             }
         })
     }
 
     /// As kernels that record nothing take it, for an input of those `dims`.
-    fn rows(&self, op: &'static str, dims: &[usize]) -> Result<RowsBefore<'_>> {
+    pub(crate) fn rows(&self, op: &'static str, dims: &[usize]) -> Result<RowsBefore<'_>> {
         let (residual, norm) = match self {
             Self::Nothing => return Ok(RowsBefore::Activation(InputActivation::Identity)),
             Self::Gelu => return Ok(RowsBefore::Activation(InputActivation::Gelu)),
             Self::LayerNorm(norm) => (None, norm),
             Self::AddNorm(residual, norm) => (Some(residual.rows(op, dims)?), norm),
+            Self::BatchNormRelu(norm) => return Ok(RowsBefore::Affine(norm.running(op, dims)?)),
         };
         norm.check(op, dims)?;
         Ok(RowsBefore::Norm { residual, weight: read(op, &norm.weight)?, bias: read(op, &norm.bias)? })
@@ -120,6 +128,7 @@ impl Before<'_> {
 pub(crate) enum RowsBefore<'a> {
     Activation(InputActivation),
     Norm { residual: Option<ResidualRows<'a>>, weight: Slice<'a>, bias: Slice<'a> },
+    Affine(RunningNorm),
 }
 
 impl RowsBefore<'_> {
@@ -140,6 +149,11 @@ impl RowsBefore<'_> {
                 normalize_rows(sum, weight, bias, LAYER_NORM_EPS, normal);
                 normal
             }
+            Self::Affine(norm) => {
+                space.resize(xs.len(), 0.0);
+                norm.relu(xs, space);
+                space
+            }
         }
     }
 }
@@ -149,12 +163,14 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, named_tensor};
     use crate::{FrozenLinear, Linear, linear_around, no_grad};
+    use candle_core::Var;
 
     /// A linear from 33 to 17 features with all that can be around it.
     struct Case {
         xs: Tensor,
         linear: Linear,
         norm: LayerNorm,
+        running: BatchNorm,
         /// Of fewer samples than the input.
         summand: Residual,
         onto: Residual,
@@ -167,6 +183,12 @@ mod tests {
             xs: tensor("xs", &[6, 37, 5, 33]),
             linear: Linear { weight: tensor("w", &[17, 33]), bias: Some(tensor("b", &[17])) },
             norm: LayerNorm { weight: tensor("scale", &[33]), bias: tensor("shift", &[33]) },
+            running: BatchNorm {
+                weight: tensor("scale", &[33]),
+                bias: tensor("shift", &[33]),
+                running_mean: Var::from_tensor(&tensor("mean", &[33])).unwrap(),
+                running_var: Var::from_tensor(&tensor("variance", &[33]).sqr().unwrap()).unwrap(),
+            },
             summand: Residual::new(&tensor("summand", &[2, 37, 5, 33]), None).unwrap(),
             onto: Residual::new(&tensor("onto", &[3, 37, 5, 17]), Some(vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.5]))
                 .unwrap(),
@@ -175,11 +197,15 @@ mod tests {
 
     #[test]
     fn one_pass_gives_what_operations_of_their_own_give() {
-        let Case { xs, linear, norm, summand, onto } = case();
+        let Case { xs, linear, norm, running, summand, onto } = case();
         let packed = FrozenLinear::new(&linear.weight, linear.bias.as_ref()).unwrap().packed(None).unwrap();
-        for before in
-            [Before::Nothing, Before::Gelu, Before::LayerNorm(&norm), Before::AddNorm(&summand, &norm)]
-        {
+        for before in [
+            Before::Nothing,
+            Before::Gelu,
+            Before::LayerNorm(&norm),
+            Before::AddNorm(&summand, &norm),
+            Before::BatchNormRelu(&running),
+        ] {
             for onto in [None, Some(&onto)] {
                 let around = Around { before, onto };
                 let expected = around.finish(linear.forward(&before.apply(&xs).unwrap()).unwrap()).unwrap();
@@ -193,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let Case { xs, linear, norm, summand, onto } = case();
+        let Case { xs, linear, norm, summand, onto, .. } = case();
         let narrow = xs.narrow(3, 0, 32).unwrap();
         for around in [
             Around::after(Before::LayerNorm(&LayerNorm { bias: linear.weight.clone(), ..norm.clone() })),

@@ -62,11 +62,29 @@ impl BatchNorm {
         self.apply::<true>(xs, mode)
     }
 
-    fn apply<const RELU: bool>(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+    /// What it does to rows of an input of those `dims` by its running statistics, for kernels that record nothing.
+    pub(crate) fn running(&self, op: &'static str, dims: &[usize]) -> Result<RunningNorm> {
+        self.check(op, dims)?;
+        let (weight, variance) = (read(op, &self.weight)?, read(op, &self.running_var)?);
+        let scale = weight.iter().zip(&*variance).map(|(w, v)| w * (1.0 / (v + BATCH_NORM_EPS).sqrt()));
+        Ok(RunningNorm {
+            mean: read(op, &self.running_mean)?.to_vec(),
+            scale: scale.collect(),
+            bias: read(op, &self.bias)?.to_vec(),
+        })
+    }
+
+    /// The number of features, where an input of those `dims` has as many.
+    fn check(&self, op: &'static str, dims: &[usize]) -> Result<usize> {
         let c = self.weight.dims1()?;
-        if xs.dims().last() != Some(&c) || c == 0 {
-            bail!("{OP}: the input has shape {:?}, but the layer takes {c} features", xs.dims());
+        if dims.last() != Some(&c) || c == 0 {
+            bail!("{op}: the input has shape {dims:?}, but the layer takes {c} features");
         }
+        Ok(c)
+    }
+
+    fn apply<const RELU: bool>(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        let c = self.check(OP, xs.dims())?;
         let xs = xs.contiguous()?;
         let rows = xs.elem_count() / c;
         if matches!(mode, Mode::Eval) {
@@ -155,6 +173,20 @@ fn normalize<const RELU: bool>(
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
         Ok(vec![grad_xs, Some(parameter(&dweight)?), Some(parameter(dbias)?)])
     })
+}
+
+/// `(x − mean) · scale + bias` of rows that are in the cache.
+pub(crate) struct RunningNorm {
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl RunningNorm {
+    /// What of it is positive.
+    pub(crate) fn relu(&self, xs: &[f32], ys: &mut [f32]) {
+        vectorize(ForwardRows::<true>(xs, &self.mean, &self.scale, &self.bias, ys));
+    }
 }
 
 struct ForwardRows<'a, const RELU: bool>(&'a [f32], &'a [f32], &'a [f32], &'a [f32], &'a mut [f32]);

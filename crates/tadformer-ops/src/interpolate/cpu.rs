@@ -5,12 +5,14 @@
 //! uneven horizontal step runs over the fewer rows, the vertical one over long contiguous rows.
 
 use super::axis::Axis;
+use crate::rows::written;
 use crate::simd::{Kernel, vectorize};
 use crate::vector::Vector;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Rows a task. A task widens at most two rows that a neighbouring task widens too.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 /// A resize of `outer` maps of `h × w` points of `inner` numbers.
 #[derive(Debug, Clone)]
@@ -30,56 +32,87 @@ impl Geometry {
         self.horizontal.source * self.inner
     }
 
-    fn output_row(&self) -> usize {
+    pub(super) fn output_row(&self) -> usize {
         self.horizontal.taps.len() * self.inner
     }
 }
 
-/// Writes the sum of the resized `levels` to `ys`; all levels give the same output size.
-pub(super) fn forward(levels: &[(&Geometry, &[f32])], ys: &mut [f32]) {
+/// Writes the sum of the resized `levels` to `space`, all of it; all levels give the same output size.
+pub(super) fn forward(levels: &[(&Geometry, &[f32])], space: &mut [MaybeUninit<f32>]) {
     let Some(row) = levels.first().map(|(geometry, _)| geometry.output_row()) else { return };
-    ys.par_chunks_mut(ROWS * row).enumerate().for_each(|(task, block)| {
-        for (i, (geometry, xs)) in levels.iter().enumerate() {
-            let first = task * ROWS;
-            if i == 0 {
-                vectorize(ForwardRows::<false>(geometry, xs, first, &mut *block));
-            } else {
-                vectorize(ForwardRows::<true>(geometry, xs, first, &mut *block));
-            }
+    space.par_chunks_mut(ROWS * row).enumerate().for_each(|(task, block)| {
+        let mut sum = SumRows::new(levels);
+        for (i, space) in block.chunks_exact_mut(row).enumerate() {
+            space.fill(MaybeUninit::new(0.0));
+            // SAFETY: every number of the row was just written.
+            sum.write(task * ROWS + i, unsafe { written(space) });
         }
     });
 }
 
-/// The output rows from `first` on, counted over all maps.
-struct ForwardRows<'a, const ADD: bool>(&'a Geometry, &'a [f32], usize, &'a mut [f32]);
+/// The sum of resized levels, row by row: a row stays in the cache while all levels are added, and for what is then done
+/// with it.
+pub(super) struct SumRows<'a> {
+    levels: Vec<LevelRows<'a>>,
+}
 
-impl<const ADD: bool> Kernel for ForwardRows<'_, ADD> {
+impl<'a> SumRows<'a> {
+    pub(super) fn new(levels: &[(&'a Geometry, &'a [f32])]) -> Self {
+        let level = |&(geometry, xs): &(&'a Geometry, &'a [f32])| LevelRows {
+            geometry,
+            xs,
+            held: [usize::MAX; 2],
+            wide: [const { Vec::new() }; 2],
+        };
+        Self { levels: levels.iter().map(level).collect() }
+    }
+
+    /// Writes output row `index`, counted over all maps, to `ys`. Cheapest in the order of rows.
+    pub(super) fn write(&mut self, index: usize, ys: &mut [f32]) {
+        for (i, level) in self.levels.iter_mut().enumerate() {
+            if i == 0 {
+                vectorize(ForwardRow::<false>(level, index, &mut *ys));
+            } else {
+                vectorize(ForwardRow::<true>(level, index, &mut *ys));
+            }
+        }
+    }
+}
+
+/// One level, and the two source rows at their output width that were used last.
+struct LevelRows<'a> {
+    geometry: &'a Geometry,
+    xs: &'a [f32],
+    /// Which source rows they are. Neighbours differ in parity, which says where each is held.
+    held: [usize; 2],
+    wide: [Vec<f32>; 2],
+}
+
+/// An output row, counted over all maps.
+struct ForwardRow<'r, 'a, const ADD: bool>(&'r mut LevelRows<'a>, usize, &'r mut [f32]);
+
+impl<const ADD: bool> Kernel for ForwardRow<'_, '_, ADD> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Self(g, xs, first, ys) = self;
+        let Self(LevelRows { geometry: g, xs, held, wide }, index, y) = self;
         let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
-        // The two neighbours of an output row differ in parity, which says where each is held.
-        let mut held = [usize::MAX; 2];
-        let mut wide = [const { Vec::new() }; 2];
-        for (i, y) in ys.chunks_exact_mut(g.output_row()).enumerate() {
-            let (map, tap) = ((first + i) / oh, g.vertical.taps[(first + i) % oh]);
-            let (low, high) = (map * h + tap.low, map * h + tap.high);
-            if g.horizontal.is_identity() {
-                lerp::<ADD>(&xs[low * row..][..row], &xs[high * row..][..row], tap.fraction, y);
-                continue;
-            }
-            for source in [low, high] {
-                let slot = source % 2;
-                if held[slot] != source {
-                    wide[slot].resize(y.len(), 0f32);
-                    widen(g, &xs[source * row..][..row], &mut wide[slot]);
-                    held[slot] = source;
-                }
-            }
-            lerp::<ADD>(&wide[low % 2], &wide[high % 2], tap.fraction, y);
+        let (map, tap) = (index / oh, g.vertical.taps[index % oh]);
+        let (low, high) = (map * h + tap.low, map * h + tap.high);
+        if g.horizontal.is_identity() {
+            lerp::<ADD>(&xs[low * row..][..row], &xs[high * row..][..row], tap.fraction, y);
+            return;
         }
+        for source in [low, high] {
+            let slot = source % 2;
+            if held[slot] != source {
+                wide[slot].resize(y.len(), 0f32);
+                widen(g, &xs[source * row..][..row], &mut wide[slot]);
+                held[slot] = source;
+            }
+        }
+        lerp::<ADD>(&wide[low % 2], &wide[high % 2], tap.fraction, y);
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{assert_close, gradcheck, named_tensor};
+use crate::{LayerNorm, linear};
 use candle_core::{Device, Var};
 
 /// The resize of planes straight from its definition, in `f64`.
@@ -194,4 +195,36 @@ fn the_number_of_threads_does_not_change_a_bit() {
         })
     };
     assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn a_linear_of_the_sum_is_that_linear_of_that_sum() {
+    // Rows longer and shorter than what a product takes at a time; more rows than a task has; a single point.
+    for (grids, c, out_dim) in
+        [(vec![(9, 37), (5, 19), (3, 10)], 33, 5), (vec![(21, 3), (4, 4)], 7, 17), (vec![(1, 1)], 2, 1)]
+    {
+        let tensor = |name: &str, shape: &[usize]| named_tensor(name, shape, 0.1, 1.0).unwrap();
+        let levels: Vec<Tensor> =
+            grids.iter().map(|&(h, w)| tensor(&format!("level {h}"), &[2, h, w, c])).collect();
+        let levels: Vec<&Tensor> = levels.iter().collect();
+        let norm = LayerNorm { weight: tensor("scale", &[c]), bias: tensor("shift", &[c]) };
+        let (weight, bias) = (tensor("w", &[out_dim, c]), tensor("b", &[out_dim]));
+        for before in [Before::Nothing, Before::Gelu, Before::LayerNorm(&norm)] {
+            let found = linear_of_resized(&levels, grids[0], before, &weight, Some(&bias)).unwrap();
+            let sum = before.apply(&interpolate_tokens_sum(&levels, grids[0]).unwrap()).unwrap();
+            let expected = linear(&sum, &weight, Some(&bias)).unwrap();
+            assert_close(&format!("{grids:?}, {before:?}"), &found, &expected, 5e-6);
+        }
+        assert!(linear_of_resized(&levels, grids[0], Before::Nothing, &bias, None).is_err());
+        assert!(linear_of_resized(&levels, grids[0], Before::Nothing, &weight, Some(&weight)).is_err());
+    }
+}
+
+#[test]
+fn a_linear_of_the_sum_has_the_gradients_of_both() {
+    let levels = [(3, 4), (2, 2)].map(|(h, w)| named_tensor("level", (1, h, w, 3), 0.0, 1.0).unwrap());
+    let weight = named_tensor("w", (2, 3), 0.0, 1.0).unwrap();
+    gradcheck("linear of resized", &[levels[0].clone(), levels[1].clone(), weight], 1e-2, |i| {
+        linear_of_resized(&[&i[0], &i[1]], (3, 4), Before::Gelu, &i[2], None)
+    });
 }
