@@ -282,7 +282,7 @@ impl Kernel for Convolve<'_> {
                     for (tap, token) in &pairs {
                         let f = V::load_some(taps.as_ptr().add(tap * c + at), c - at);
                         let x = V::load_some(xs.as_ptr().add(token * c + at), c - at);
-                        sum = f.mul_add(x, sum);
+                        sum = sum.add(f.mul(x));
                     }
                     sum.store_some(to.add(at), c - at);
                 }
