@@ -7,7 +7,9 @@ use crate::host::{Slice, read};
 use crate::layer_norm::{LAYER_NORM_EPS, LayerNorm, normalize_rows};
 use crate::packed::Packed;
 use crate::residual::{Residual, ResidualRows};
+use crate::rows::make;
 use candle_core::{Result, Tensor};
+use std::borrow::Cow;
 
 /// `residual(linear(before(x)))`, in one pass.
 #[derive(Debug, Clone, Copy, Default)]
@@ -132,6 +134,17 @@ pub(crate) enum RowsBefore<'a> {
 }
 
 impl RowsBefore<'_> {
+    /// What it makes of all rows, of `width` numbers each.
+    pub(crate) fn whole<'a>(&self, xs: &'a [f32], width: usize) -> Cow<'a, [f32]> {
+        match self {
+            Self::Activation(InputActivation::Identity) => Cow::Borrowed(xs),
+            _ => Cow::Owned(make(xs.len(), width, |first, us| {
+                let start = first * width;
+                us.copy_from_slice(self.of(start, &xs[start..][..us.len()], &mut Vec::new()));
+            })),
+        }
+    }
+
     /// What it makes of `xs`, which begin at `start` of their tensor, in `space` where that is needed.
     pub(crate) fn of<'a>(&self, start: usize, xs: &'a [f32], space: &'a mut Vec<f32>) -> &'a [f32] {
         match self {
@@ -165,7 +178,7 @@ mod tests {
     use crate::{FrozenLinear, Linear, linear_around, no_grad};
     use candle_core::Var;
 
-    /// A linear from 33 to 17 features with all that can be around it.
+    /// A linear with all that can be around it.
     struct Case {
         xs: Tensor,
         linear: Linear,
@@ -176,28 +189,39 @@ mod tests {
         onto: Residual,
     }
 
-    fn case() -> Case {
+    /// From `inner` to `outer` features, of samples of `h` rows.
+    fn case(h: usize, inner: usize, outer: usize) -> Case {
         let tensor = |name: &str, shape: &[usize]| named_tensor(name, shape, 0.2, 1.0).unwrap();
+        let factors = vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.5];
         Case {
-            // Blocks of rows end within samples.
-            xs: tensor("xs", &[6, 37, 5, 33]),
-            linear: Linear { weight: tensor("w", &[17, 33]), bias: Some(tensor("b", &[17])) },
-            norm: LayerNorm { weight: tensor("scale", &[33]), bias: tensor("shift", &[33]) },
+            xs: tensor("xs", &[6, h, 5, inner]),
+            linear: Linear { weight: tensor("w", &[outer, inner]), bias: Some(tensor("b", &[outer])) },
+            norm: LayerNorm { weight: tensor("scale", &[inner]), bias: tensor("shift", &[inner]) },
             running: BatchNorm {
-                weight: tensor("scale", &[33]),
-                bias: tensor("shift", &[33]),
-                running_mean: Var::from_tensor(&tensor("mean", &[33])).unwrap(),
-                running_var: Var::from_tensor(&tensor("variance", &[33]).sqr().unwrap()).unwrap(),
+                weight: tensor("scale", &[inner]),
+                bias: tensor("shift", &[inner]),
+                running_mean: Var::from_tensor(&tensor("mean", &[inner])).unwrap(),
+                running_var: Var::from_tensor(&tensor("variance", &[inner]).sqr().unwrap()).unwrap(),
             },
-            summand: Residual::new(&tensor("summand", &[2, 37, 5, 33]), None).unwrap(),
-            onto: Residual::new(&tensor("onto", &[3, 37, 5, 17]), Some(vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.5]))
-                .unwrap(),
+            summand: Residual::new(&tensor("summand", &[2, h, 5, inner]), None).unwrap(),
+            onto: Residual::new(&tensor("onto", &[3, h, 5, outer]), Some(factors)).unwrap(),
         }
     }
 
     #[test]
     fn one_pass_gives_what_operations_of_their_own_give() {
-        let Case { xs, linear, norm, running, summand, onto } = case();
+        // Blocks of rows that end within samples.
+        check_one_pass(case(37, 33, 17));
+    }
+
+    #[test]
+    fn so_does_a_matrix_that_outweighs_the_rows() {
+        check_one_pass(case(7, 300, 1800));
+    }
+
+    #[track_caller]
+    fn check_one_pass(case: Case) {
+        let Case { xs, linear, norm, running, summand, onto } = case;
         let packed = FrozenLinear::new(&linear.weight, linear.bias.as_ref()).unwrap().packed(None).unwrap();
         for before in [
             Before::Nothing,
@@ -219,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let Case { xs, linear, norm, summand, onto, .. } = case();
+        let Case { xs, linear, norm, summand, onto, .. } = case(37, 33, 17);
         let narrow = xs.narrow(3, 0, 32).unwrap();
         for around in [
             Around::after(Before::LayerNorm(&LayerNorm { bias: linear.weight.clone(), ..norm.clone() })),

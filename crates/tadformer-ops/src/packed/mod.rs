@@ -1,5 +1,8 @@
 //! Products of many rows with one packed matrix: what linear layers are made of.
 
+#[cfg(target_arch = "x86_64")]
+mod by_hand;
+mod by_columns;
 mod pairs;
 mod step;
 mod tiles;
@@ -10,7 +13,7 @@ use crate::around::RowsBefore;
 use crate::autocast::Precision;
 use crate::gemm::Matrix;
 use crate::residual::ResidualRows;
-use crate::rows::fresh;
+use crate::rows::{for_blocks, fresh};
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
 use pairs::{Left, pair_rows, with_pairs};
@@ -61,6 +64,21 @@ impl<'a> Start<'a> {
     /// A bias, if there is one.
     pub(crate) fn bias(bias: Option<&'a [f32]>) -> Self {
         bias.map_or(Self::Zero, Self::Row)
+    }
+
+    /// Where the first of `len` numbers in rows of `cols` begins, and how far the next row is from it.
+    fn pointer(self, len: usize, cols: usize) -> (*const f32, usize) {
+        match self {
+            Self::Zero => (std::ptr::null(), 0),
+            Self::Row(row) => {
+                assert_eq!(row.len(), cols, "a number a column");
+                (row.as_ptr(), 0)
+            }
+            Self::Rows(base) => {
+                assert_eq!(base.len(), len, "rows to start from");
+                (base.as_ptr(), cols)
+            }
+        }
     }
 
     /// What some rows of `cols` numbers begin as.
@@ -162,6 +180,10 @@ impl Packed {
         then: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         let rows = x.shape().0;
+        if self.outweighs(rows) {
+            let ys = self.fill_by_columns(x, start, space);
+            return for_blocks(ys, self.cols, |first, ys| then(first * self.cols, ys));
+        }
         let block = block_rows(rows, self.inner.max(self.cols));
         let write = |(i, space): (usize, &mut [MaybeUninit<f32>])| {
             let (first, count) = (i * block, space.len() / self.cols);
@@ -176,7 +198,7 @@ impl Packed {
     }
 
     /// `residual(u b + bias)` in row-major order, where `u` is what `before` makes of the input's rows: block by block, so
-    /// that neither it nor the product without the residual ever exists whole.
+    /// that neither it nor the product without the residual ever exists whole; unless the matrix outweighs the rows.
     pub(crate) fn product_around(
         &self,
         before: &RowsBefore<'_>,
@@ -185,6 +207,17 @@ impl Packed {
         residual: Option<&ResidualRows<'_>>,
     ) -> Vec<f32> {
         let rows = xs.len().checked_div(self.inner).unwrap_or(0);
+        if self.outweighs(rows) {
+            let us = before.whole(xs, self.inner);
+            let finish = |start: usize, ys: &mut [f32]| {
+                residual.into_iter().for_each(|residual| residual.add_to(start, ys));
+            };
+            let fill = |ys: &mut _| {
+                self.fill_then(Matrix::of_rows(&us, self.inner), Start::bias(bias), ys, finish);
+            };
+            // SAFETY: a product writes every number.
+            return unsafe { fresh(rows * self.cols, fill) };
+        }
         let block = block_rows(rows, self.inner.max(self.cols));
         let write = |space: &mut Vec<f32>, (i, (y, x)): (usize, (&mut [MaybeUninit<f32>], &[f32]))| {
             let u = before.of(i * block * self.inner, x, space);
@@ -213,17 +246,7 @@ impl Packed {
     ) -> &'d mut [f32] {
         let rows = x.shape().0;
         assert_eq!((x.shape().1, space.len()), (self.inner, rows * self.cols), "the shape of a product");
-        let (from, from_row) = match start {
-            Start::Zero => (std::ptr::null(), 0),
-            Start::Row(row) => {
-                assert_eq!(row.len(), self.cols, "a number a column");
-                (row.as_ptr(), 0)
-            }
-            Start::Rows(base) => {
-                assert_eq!(base.len(), space.len(), "rows to start from");
-                (base.as_ptr(), self.cols)
-            }
-        };
+        let (from, from_row) = start.pointer(space.len(), self.cols);
         let to = space.as_mut_ptr().cast::<f32>();
         // SAFETY: the sizes were compared, and every number is written.
         unsafe {
@@ -268,12 +291,11 @@ unsafe fn multiply(
 ) {
     let rows = x.shape().0;
     // SAFETY: the caller's promise; the words of `x` are as many as those of `b` are deep.
-    let run = |x: Left| unsafe { Job { precision, x, rows, b, from, from_row, to }.run_best() };
+    let run = |x: Left| unsafe {
+        Job { precision, x, rows, b, columns: 0..b.cols, from, from_row, to }.run_best();
+    };
     match precision {
-        Precision::F32 => {
-            let (at, down, along) = x.row_pointer(0);
-            run(Left { at, down, along });
-        }
+        Precision::F32 => run(Left::of(x)),
         Precision::Bf16 => with_pairs(x, run),
     }
 }

@@ -80,6 +80,14 @@ pub(super) struct Left {
     pub(super) along: usize,
 }
 
+impl Left {
+    /// The numbers of a matrix as they are.
+    pub(super) fn of(x: Matrix<'_>) -> Self {
+        let (at, down, along) = x.row_pointer(0);
+        Self { at, down, along }
+    }
+}
+
 thread_local! {
     static SPACE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }

@@ -62,6 +62,22 @@ fn products_match_the_triple_loop_from_every_start() {
 }
 
 #[test]
+fn column_by_column_and_row_by_row_are_the_same_bits() {
+    // The last group of panels is not whole, nor is the last panel.
+    let (m, k, n) = (13, 300, 1801);
+    let (x, b, base) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+    let packed = Packed::new(Precision::F32, 1.0, Matrix::new(&b, k, n));
+    assert!(packed.outweighs(m));
+    let x_turned: Vec<f32> = (0..m * k).map(|at| x[at % m * k + at / m]).collect();
+    for start in [Start::Zero, Start::Row(&base[..n]), Start::Rows(&base)] {
+        let mut space = Vec::with_capacity(m * n);
+        let by_rows = packed.write(Matrix::new(&x, m, k), start, &mut space.spare_capacity_mut()[..m * n]);
+        assert_eq!(product(&packed, Matrix::new(&x, m, k), start), by_rows);
+        assert_eq!(product(&packed, Matrix::new(&x_turned, k, m).t(), start), by_rows);
+    }
+}
+
+#[test]
 fn pairs_that_are_widened_give_the_same_bits_at_every_level() {
     if simd_level() == SimdLevel::Avx512Bf16 {
         // The instruction's own way of adding two products is held to the sum above only.

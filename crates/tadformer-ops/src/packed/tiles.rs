@@ -1,15 +1,18 @@
 //! Rows times panels, register tile by register tile.
 
+#[cfg(target_arch = "x86_64")]
+use super::by_hand::NumbersByHand;
 use super::pairs::Left;
-use super::step::{Numbers, Step, WidenedPairs};
+use super::step::{Numbers, Right, Step, WidenedPairs};
 use super::{WIDE, WIDEST, lanes};
 use crate::autocast::Precision;
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
+use std::ops::Range;
 
 /// Rows of a register tile where there are 32 registers: AVX-512 and NEON.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-const TALL: usize = TALLEST;
+pub(super) const TALL: usize = TALLEST;
 /// Rows of a register tile where there are 16, or where pairs of [`WIDE`] vectors are widened into twice as many.
 const MIDDLE: usize = 4;
 /// Rows of a register tile where there are 16 and pairs are widened.
@@ -17,7 +20,7 @@ const LOW: usize = 2;
 /// Rows of the tallest register tile.
 const TALLEST: usize = 8;
 /// Words of the panels that are worked through together: half of what a core's second-level cache holds, at most.
-const GROUP: usize = 1 << 16;
+pub(super) const GROUP: usize = 1 << 16;
 
 /// Where the panels of a matrix lie.
 #[derive(Clone, Copy)]
@@ -39,6 +42,8 @@ pub(super) struct Job {
     pub(super) x: Left,
     pub(super) rows: usize,
     pub(super) b: Panels,
+    /// The columns to write: whole panels, and the last one.
+    pub(super) columns: Range<usize>,
     pub(super) from: *const f32,
     pub(super) from_row: usize,
     pub(super) to: *mut f32,
@@ -82,7 +87,9 @@ impl Job {
                 #[cfg(target_arch = "x86_64")]
                 (SimdLevel::Avx512Bf16, Precision::Bf16) => avx512_bf16(self),
                 #[cfg(target_arch = "x86_64")]
-                (SimdLevel::Avx512 | SimdLevel::Avx512Bf16, Precision::F32) => avx512::<Numbers, TALL>(self),
+                (SimdLevel::Avx512 | SimdLevel::Avx512Bf16, Precision::F32) => {
+                    avx512::<NumbersByHand, TALL>(self);
+                }
                 #[cfg(target_arch = "x86_64")]
                 (SimdLevel::Avx512, Precision::Bf16) => avx512::<WidenedPairs, MIDDLE>(self),
                 #[cfg(target_arch = "x86_64")]
@@ -108,8 +115,8 @@ impl Job {
         debug_assert_eq!(V::LANES, lanes());
         // The panels of a group stay in the cache while all rows pass by.
         let group = (GROUP / (panel * depth).max(1)).max(1) * panel;
-        for first in (0..self.b.cols).step_by(group) {
-            let end = (first + group).min(self.b.cols);
+        for first in self.columns.clone().step_by(group) {
+            let end = (first + group).min(self.columns.end);
             let mut i = 0;
             // SAFETY: the tiles cover the rows once; each is within the matrices.
             unsafe {
@@ -165,31 +172,16 @@ impl Job {
         j: usize,
         left: usize,
     ) {
-        /// Rows of a panel between asking for words and needing them.
-        const AHEAD: usize = 8;
         let Left { at, down, along } = self.x;
-        let x = at.wrapping_add(i * down);
-        // SAFETY: the caller's promise. All places are constants, or the sums would lie in memory.
+        let x = Left { at: at.wrapping_add(i * down), down, along };
+        // SAFETY: the caller's promise. All places of sums are constants, or they would lie in memory.
         unsafe {
-            let (mut b, b_row) = match self.b.row {
-                Some(row) => (self.b.at.add(j), row),
-                None => (self.b.at.add(j * self.b.depth), W * V::LANES),
+            let b = match self.b.row {
+                Some(row) => Right { at: self.b.at.add(j), down: row },
+                None => Right { at: self.b.at.add(j * self.b.depth), down: W * V::LANES },
             };
             let mut sums = [[V::splat(0.0); W]; ROWS];
-            for l in 0..self.b.depth {
-                let mut right = [V::splat(0.0); W];
-                for w in 0..W {
-                    right[w] = V::load(b.add(w * V::LANES));
-                    V::prefetch(b.wrapping_add(AHEAD * b_row + w * V::LANES));
-                }
-                for r in 0..ROWS {
-                    let left = V::splat(*x.add(r * down + l * along));
-                    for w in 0..W {
-                        sums[r][w] = S::step(left, right[w], sums[r][w]);
-                    }
-                }
-                b = b.wrapping_add(b_row);
-            }
+            S::add_products(x, b, self.b.depth, &mut sums);
             if left < W * V::LANES {
                 let mut numbers = [0f32; TALLEST * WIDEST];
                 for r in 0..ROWS {
