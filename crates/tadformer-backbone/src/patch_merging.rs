@@ -2,7 +2,7 @@
 
 use crate::Tuning;
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Init, LayerNorm, Params, linear, merge_patches};
+use tadformer_ops::{Features, Init, LayerNorm, Params, merge_patches};
 
 /// Each 2×2 neighbourhood becomes one token: concat, LayerNorm, linear `4c → 2c` without bias.
 ///
@@ -29,11 +29,11 @@ impl PatchMerging {
         Ok(Self { reduction, norm: LayerNorm::new(4 * dim, &params.pp("norm"))? })
     }
 
-    /// `(n, h, w, c)` to `(n, h/2, w/2, 2c)`.
+    /// `(n, h, w, c)` to `(n, h/2, w/2, 2c)`, whose linear is still to be done: heads join it with their own.
     ///
     /// # Errors
     /// A grid with an odd side.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        linear(&self.norm.forward(&merge_patches(xs)?)?, &self.reduction, None)
+    pub fn forward(&self, xs: &Tensor) -> Result<Features> {
+        Features::reduced(merge_patches(xs)?, &self.norm, &self.reduction)
     }
 }

@@ -5,7 +5,7 @@ use crate::patch_merging::PatchMerging;
 use crate::stage_block::StageBlock;
 use crate::{Skip, SwinConfig, TaskOutput, Tuning};
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Init, Mode, Params, gated_mix, linear};
+use tadformer_ops::{Features, Init, Mode, Params, gated_mix, linear};
 
 /// A stage; state-dict names `blocks`, `downsample`, `prompt_gate`.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct StageOutput {
     /// The prompts for the next stage, `(b, t, c)`.
     pub prompts: Option<Tensor>,
     /// The features for each task, `(tasks · b, h, w, c)`, task by task.
-    pub tasks: Option<Tensor>,
+    pub tasks: Option<Features>,
 }
 
 impl SwinStage {
@@ -88,13 +88,13 @@ impl SwinStage {
             (Some(prompts), Some(up)) => Some(linear(prompts, up, None)?),
             (prompts, _) => prompts.clone(),
         };
-        Ok(StageOutput { xs: self.merge(&stream.xs)?, prompts, tasks })
+        Ok(StageOutput { xs: self.merge(&stream.xs)?.tensor()?, prompts, tasks })
     }
 
-    fn merge(&self, xs: &Tensor) -> Result<Tensor> {
+    fn merge(&self, xs: &Tensor) -> Result<Features> {
         match &self.downsample {
             Some(downsample) => downsample.forward(xs),
-            None => Ok(xs.clone()),
+            None => Ok(xs.clone().into()),
         }
     }
 }

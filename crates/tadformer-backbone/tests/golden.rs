@@ -87,7 +87,7 @@ fn patch_embedding_and_merging() {
     let (store, x, prompts) = (GoldenStore::new(), file.input("a", "x"), file.input("a", "prompts"));
     let params = store.params().pp("downsample");
     let layer = PatchMerging::new(16, &Tuning::Adapted(adaptation()), &params).unwrap();
-    let output = flat(&layer.forward(&grid(&x, 8, 8)).unwrap());
+    let output = flat(&layer.forward(&grid(&x, 8, 8)).unwrap().tensor().unwrap());
     let up = params.pp("task_prompts_up").trainable("weight", (32, 16), tadformer_ops::Init::ZEROS).unwrap();
     let outputs = [("x", output), ("prompts", linear(&prompts, &up, None).unwrap())];
     file.check("a", &store, &[("x", &x), ("prompts", &prompts)], &outputs);
@@ -140,7 +140,7 @@ fn stages() {
         let layer = SwinStage::new(&config, &tuning, stage, &store.params().pp("layers.0")).unwrap();
         let out = layer.forward(&grid(&x, h, w), Some(&prompts), &mut Mode::Eval).unwrap();
         let mut outputs = vec![("x".to_owned(), flat(&out.xs)), ("prompts".to_owned(), out.prompts.unwrap())];
-        by_task(&mut outputs, "task", &out.tasks.unwrap());
+        by_task(&mut outputs, "task", &out.tasks.unwrap().tensor().unwrap());
         check(&file, &case, &store, &[("x", &x), ("prompts", &prompts)], outputs);
     }
 }

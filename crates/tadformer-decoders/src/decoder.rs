@@ -2,7 +2,7 @@
 
 use crate::{AsppHead, DecoderConfig, DeconvHead, Downsampler, HrnetHead, SegformerHead};
 use candle_core::{Result, Tensor, bail};
-use tadformer_ops::{Mode, Params, interpolate_planes};
+use tadformer_ops::{Features, Mode, Params, interpolate_planes};
 
 /// The decoder of one task: from the backbone's features to a map the size of the image.
 ///
@@ -66,13 +66,14 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn tokens(&self, features: &[Tensor], mode: &mut Mode<'_>) -> Result<Tensor> {
-        self.check(features)?;
+    pub fn tokens<F: Clone + Into<Features>>(&self, features: &[F], mode: &mut Mode<'_>) -> Result<Tensor> {
+        let features: Vec<Features> = features.iter().cloned().map(Into::into).collect();
+        self.check(&features)?;
         match &self.head {
-            Head::Hrnet(downsampler, head) => head.forward(&downsampler.forward(features)?, mode),
-            Head::Segformer(head) => head.forward(features, mode),
-            Head::Aspp(head) => head.forward(&features[3], mode),
-            Head::Deconv(head) => head.forward(&features[3], mode),
+            Head::Hrnet(downsampler, head) => head.forward(&downsampler.forward(&features)?, mode),
+            Head::Segformer(head) => head.forward(&features, mode),
+            Head::Aspp(head) => head.forward(&features[3].tensor()?, mode),
+            Head::Deconv(head) => head.forward(&features[3].tensor()?, mode),
         }
     }
 
@@ -86,22 +87,22 @@ impl Decoder {
     ///
     /// # Errors
     /// Features that do not fit, by number; in training, too few points for a BatchNorm to have a variance.
-    pub fn forward(
+    pub fn forward<F: Clone + Into<Features>>(
         &self,
-        features: &[Tensor],
+        features: &[F],
         image_size: (usize, usize),
         mode: &mut Mode<'_>,
     ) -> Result<Tensor> {
         logit_planes(&self.tokens(features, mode)?, image_size)
     }
 
-    fn check(&self, features: &[Tensor]) -> Result<()> {
+    fn check(&self, features: &[Features]) -> Result<()> {
         if features.len() != self.in_dims.len() {
             bail!("decoder of `{}`: {} features, expected one a stage, that is 4", self.task, features.len());
         }
         let batch = features[0].dims().first().copied().unwrap_or(0);
         for (i, (xs, dim)) in features.iter().zip(self.in_dims).enumerate() {
-            match *xs.dims() {
+            match *xs.dims().as_slice() {
                 [b, h, w, c] if b == batch && c == dim && b * h * w > 0 => {}
                 _ => bail!(
                     "decoder of `{}`: feature {i} has shape {:?}, expected ({batch}, h, w, {dim}) with no empty side",

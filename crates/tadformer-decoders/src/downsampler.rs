@@ -2,7 +2,7 @@
 
 use crate::conv::PointwiseConv;
 use candle_core::{Result, Tensor};
-use tadformer_ops::Params;
+use tadformer_ops::{Features, Params};
 
 /// One 1×1 convolution without bias for each stage; state-dict names `downsample_0.weight` to `downsample_3.weight`.
 ///
@@ -24,11 +24,16 @@ impl Downsampler {
         Ok(Self { downsample })
     }
 
-    /// `(b, h_i, w_i, in_i)` to `(b, h_i, w_i, channels_i)` for each stage.
+    /// `(b, h_i, w_i, in_i)` to `(b, h_i, w_i, channels_i)` for each stage; where features are still to be reduced, both linears
+    /// are joined.
     ///
     /// # Errors
     /// A stage of another width.
-    pub fn forward(&self, features: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.downsample.iter().zip(features).map(|(conv, xs)| conv.forward(xs)).collect()
+    pub fn forward<F: Clone + Into<Features>>(&self, features: &[F]) -> Result<Vec<Tensor>> {
+        self.downsample
+            .iter()
+            .zip(features)
+            .map(|(conv, xs)| conv.forward_features(&xs.clone().into()))
+            .collect()
     }
 }

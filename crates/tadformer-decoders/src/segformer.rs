@@ -1,9 +1,9 @@
 //! The all-MLP head of SegFormer.
 
 use crate::conv::PointwiseConv;
-use crate::fuse::{fuse, fuse_then, grid};
+use crate::fuse::{fuse, fuse_then};
 use candle_core::{DType, Result, Tensor, bail};
-use tadformer_ops::{BatchNorm, Before, Init, Linear, Mode, Params, dropout};
+use tadformer_ops::{BatchNorm, Before, Features, Init, Linear, Mode, Params, dropout};
 
 /// A linear for each stage, resize to the finest grid, concatenate, 1×1 convolution with BatchNorm and ReLU, channel
 /// dropout, 1×1 convolution.
@@ -53,18 +53,19 @@ impl SegformerHead {
     ///
     /// # Errors
     /// Shapes that do not fit, or a single point in training, which has no variance.
-    pub fn forward(&self, features: &[Tensor], mode: &mut Mode<'_>) -> Result<Tensor> {
+    pub fn forward<F: Clone + Into<Features>>(&self, features: &[F], mode: &mut Mode<'_>) -> Result<Tensor> {
+        let features: Vec<Features> = features.iter().cloned().map(Into::into).collect();
         let Some(finest) = features.first() else {
             bail!("segformer head: there are no features");
         };
         let mut embedded: Vec<Tensor> = self
             .linear_c
             .iter()
-            .zip(features)
-            .map(|(linear, xs)| linear.forward(xs))
+            .zip(&features)
+            .map(|(linear, xs)| xs.linear(&linear.weight, linear.bias.as_ref()))
             .collect::<Result<_>>()?;
         embedded.reverse();
-        let finest = grid(finest)?;
+        let finest = (finest.dims()[1], finest.dims()[2]);
         if matches!(mode, Mode::Eval) {
             let before = Before::BatchNormRelu(&self.norm);
             return fuse_then(&self.linear_fuse, &embedded, finest, before, &self.linear_pred);

@@ -23,6 +23,7 @@
 //! | [`filter_norm`] | `(n, c · taps)` | the same | input |
 //! | [`image_patches`] | `(b, c, H, W)` | `(b, H/p, W/p, c · p²)` | nothing |
 //! | [`merge_patches`] | `(n, h, w, c)` | `(n, h/2, w/2, 4c)` | nothing |
+//! | [`Features`] | `(…, in)`, a reduction `(mid, in)`, a weight `(out, mid)` | `(…, out)` | input, weights |
 //! | [`split`] | `(parts · n, …)` | equal parts | nothing |
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
 //! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
@@ -77,6 +78,7 @@ mod gate;
 mod split;
 mod image_patches;
 mod merge_patches;
+mod features;
 mod interpolate;
 mod losses;
 mod checkpoint;
@@ -90,6 +92,7 @@ pub use batch_norm::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, BatchNorm};
 pub use checkpoint::checkpoint;
 pub use drop::{DropoutMask, dropout};
 pub use dynamic_conv::{dynamic_conv, window_mean};
+pub use features::Features;
 pub use filter_norm::filter_norm;
 pub use frozen_linear::FrozenLinear;
 pub use gate::gated_mix;

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor, bail};
 use tadformer_backbone::{StageOutput, Swin};
 use tadformer_data::{Task, TaskSpec};
 use tadformer_decoders::Decoder;
-use tadformer_ops::{Mode, Params, split};
+use tadformer_ops::{Features, Mode, Params};
 
 /// The whole network: TADFormer, or one of the methods it is compared with.
 ///
@@ -106,13 +106,13 @@ impl MultiTaskModel {
     }
 
     /// Each task's features of the four stages: its own streams, or the shared ones where the method has no others.
-    fn features(&self, stages: Vec<StageOutput>) -> Result<Vec<Vec<Tensor>>> {
+    fn features(&self, stages: Vec<StageOutput>) -> Result<Vec<Vec<Features>>> {
         let tasks = self.decoders.len();
         let mut features = vec![Vec::with_capacity(stages.len()); tasks];
         for stage in stages {
             let of_stage = match stage.tasks {
-                Some(streams) => split(&streams, tasks)?,
-                None => vec![stage.xs; tasks],
+                Some(streams) => streams.split(tasks)?,
+                None => vec![stage.xs.into(); tasks],
             };
             features.iter_mut().zip(of_stage).for_each(|(list, feature)| list.push(feature));
         }

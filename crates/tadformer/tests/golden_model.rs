@@ -18,7 +18,7 @@ fn stage_features(model: &MultiTaskModel, image: &Tensor) -> Vec<(String, Tensor
     let mut features = Vec::new();
     for (i, stage) in model.stages(image, &mut Mode::Eval).unwrap().into_iter().enumerate() {
         features.push((format!("eval/stage{i}/shared"), stage.xs.flatten(1, 2).unwrap()));
-        let tasks = stage.tasks.unwrap();
+        let tasks = stage.tasks.unwrap().tensor().unwrap();
         for (t, spec) in specs().iter().enumerate() {
             let own = tasks.narrow(0, t * b, b).unwrap().flatten(1, 2).unwrap();
             features.push((format!("eval/stage{i}/{}", spec.task), own));
