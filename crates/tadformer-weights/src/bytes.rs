@@ -1,12 +1,12 @@
 //! Bytes of a file, read once and shared: tensors are ranges of one allocation or mapping.
 
 use std::fs::File;
-use std::io::Read;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::fill::fill;
 use crate::large_pages::welcome_large_pages;
 
 /// A shared, immutable run of bytes; clones and slices point into the same memory.
@@ -25,16 +25,15 @@ impl Bytes {
     /// Reads a regular file into one allocation of exactly its length.
     ///
     /// # Errors
-    /// The path cannot be read, is no regular file, or is larger than the memory that can be had.
+    /// The path cannot be read, is no regular file, is cut while it is read, or is larger than the memory that can be had.
     pub fn read(path: &Path) -> Result<Self> {
-        let (mut file, length) = open(path)?;
+        let (file, length) = open(path)?;
         let mut bytes = Vec::new();
         bytes
             .try_reserve_exact(length)
             .map_err(|e| Error::io("hold in memory", path, std::io::Error::other(e)))?;
         welcome_large_pages(&mut bytes);
-        // A file that grows while it is read must not grow the buffer with it.
-        file.by_ref().take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+        fill(&mut bytes, &file, length).map_err(|e| Error::io("read", path, e))?;
         Ok(bytes.into())
     }
 

@@ -26,6 +26,7 @@
 
 mod error;
 mod large_pages;
+mod fill;
 mod bytes;
 mod dtype;
 mod state_dict;

@@ -1,9 +1,10 @@
 //! What a run keeps on disk: everything needed to go on as if never stopped, in one file.
 
 use crate::optim::AdamW;
-use crate::pretrained::{Origin, to_candle};
+use crate::pretrained::{Origin, all_to_candle, to_candle};
 use crate::{Error, Result};
 use candle_core::Tensor;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -81,17 +82,17 @@ impl Checkpoint {
         };
         let state = serde_json::from_str(json)
             .map_err(|error| Error::file(path, format!("its `{STATE}` cannot be understood: {error}")))?;
-        let mut checkpoint =
-            Self { path: path.to_owned(), state, tensors: HashMap::new(), optimizer: Vec::new() };
-        for tensor in &dict {
-            match tensor.name().strip_prefix(OPTIMIZER) {
-                Some(name) => checkpoint.optimizer.push((name.to_owned(), optimizer_tensor(tensor)?)),
-                None => {
-                    checkpoint.tensors.insert(tensor.name().to_owned(), to_candle(tensor)?);
-                }
-            }
-        }
-        Ok(checkpoint)
+        let of_optimizer = |tensor: &&tadformer_weights::Tensor| tensor.name().starts_with(OPTIMIZER);
+        let (optimizer, model): (Vec<_>, Vec<_>) = dict.iter().partition(of_optimizer);
+        let moment = |tensor: &tadformer_weights::Tensor| {
+            Ok((tensor.name()[OPTIMIZER.len()..].to_owned(), optimizer_tensor(tensor)?))
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            state,
+            tensors: all_to_candle(model)?,
+            optimizer: optimizer.into_par_iter().map(moment).collect::<Result<_>>()?,
+        })
     }
 
     /// Checks that the checkpoint is one of the model that `entries` were made for: the same names, none more or less.

@@ -102,10 +102,7 @@ impl Pretrained {
         check(path, &mapped, entries)?;
         let needed: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let needed: Vec<_> = mapped.tensors.iter().filter(|tensor| needed.contains(tensor.name())).collect();
-        let values = needed
-            .into_par_iter()
-            .map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)))
-            .collect::<Result<_>>()?;
+        let values = all_to_candle(needed)?;
         let unknown = mapped.ignored.into_iter().filter(|ignored| ignored.reason == Reason::Unknown);
         Ok(Self { values, origin: None, unknown: unknown.map(|ignored| ignored.name).collect() })
     }
@@ -155,6 +152,17 @@ pub(crate) fn is_plain(name: &str) -> bool {
 /// None in practice: the shape was checked when the file was read.
 pub(crate) fn to_candle(tensor: &tadformer_weights::Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu)?)
+}
+
+/// [`to_candle`] of many tensors, by name.
+///
+/// # Errors
+/// As [`to_candle`].
+pub(crate) fn all_to_candle<'a>(
+    tensors: impl IntoParallelIterator<Item = &'a tadformer_weights::Tensor>,
+) -> Result<HashMap<String, Tensor>> {
+    let named = |tensor: &tadformer_weights::Tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?));
+    tensors.into_par_iter().map(named).collect()
 }
 
 fn sha256(path: &Path) -> Result<String> {

@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::complete::Complete;
 use crate::export;
 use crate::export::adapter::{self, AdapterConfig};
-use crate::pretrained::to_candle;
+use crate::pretrained::all_to_candle;
 use crate::report::Report;
 use crate::run::RunDir;
 use crate::shared_backbone::SharedBackbone;
@@ -87,8 +87,7 @@ impl SavedModel {
             Form::Whole => {
                 let file = folder.join(export::MODEL);
                 let tensors = StateDict::read(&file)?;
-                let tensors = tensors.iter().map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)));
-                let tensors = tensors.collect::<Result<_>>()?;
+                let tensors = all_to_candle(tensors.iter().as_slice())?;
                 Ok(Self { file, config, tensors, base: Base::Nothing, report })
             }
         }

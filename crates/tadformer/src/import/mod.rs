@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, TrainState};
 use crate::complete::Complete;
 use crate::config::WeightsSource;
 use crate::optim::AdamW;
-use crate::pretrained::{Origin, to_candle};
+use crate::pretrained::{Origin, all_to_candle};
 use crate::report::{Report, references_of};
 use crate::{Config, Error, Override, Result, RunDir, export, folder};
 use candle_core::Tensor;
@@ -68,8 +68,7 @@ pub fn import(
             Config::parse(&translated.to_toml()?, &checkpoint.display().to_string(), overrides)?
         }
     };
-    let tensors = mapped.tensors.iter().map(|tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?)));
-    let tensors: HashMap<String, Tensor> = tensors.collect::<Result<_>>()?;
+    let tensors = all_to_candle(mapped.tensors.iter().as_slice())?;
     let entries = complete(checkpoint, &config, &tensors)?;
     let epoch = root.and_then(|root| root.get("epoch")).and_then(PickleValue::as_i64);
     // The checkpoint counts from 0 and is written after the epoch.
