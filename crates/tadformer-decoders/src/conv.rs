@@ -1,7 +1,7 @@
 //! Convolutions of channels-last tokens whose weights have the shapes of PyTorch's planar ones.
 
 use candle_core::{Result, Tensor};
-use tadformer_ops::{Features, Init, Params, linear};
+use tadformer_ops::{Features, Init, Kept, Params, linear, linear_kept};
 
 /// A 1×1 convolution; state-dict names `weight` `(out, in, 1, 1)` and, where there is one, `bias` `(out)`.
 #[derive(Debug, Clone)]
@@ -26,6 +26,11 @@ impl PointwiseConv {
     /// `(b, h, w, in)` to `(b, h, w, out)`.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         linear(xs, &self.matrix()?, self.bias.as_ref())
+    }
+
+    /// [`forward`](Self::forward) whose backward needs `kept` of the input.
+    pub(crate) fn forward_kept(&self, xs: &Tensor, kept: Kept) -> Result<Tensor> {
+        linear_kept(xs, kept, &self.matrix()?, self.bias.as_ref())
     }
 
     /// [`forward`](Self::forward) of features that may still be reduced.

@@ -45,6 +45,7 @@ impl HrnetHead {
             return fuse_then(&self.fusion, features, finest, before, &self.predict);
         }
         let fused = fuse(&self.fusion, features, finest)?;
-        self.predict.forward(&self.norm.forward_relu(&fused, mode)?)
+        let (activated, kept) = self.norm.forward_relu_kept(&fused, mode)?;
+        self.predict.forward_kept(&activated, kept)
     }
 }

@@ -4,6 +4,7 @@ use crate::Mode;
 use crate::activation::InputActivation;
 use crate::batch_norm::{BatchNorm, RunningNorm};
 use crate::host::{Slice, read};
+use crate::kept::Kept;
 use crate::layer_norm::{LAYER_NORM_EPS, LayerNorm, normalize_rows};
 use crate::packed::Packed;
 use crate::residual::{Residual, ResidualRows};
@@ -28,9 +29,9 @@ pub enum Before<'a> {
     Nothing,
     /// GELU, computed again in the backward instead of being kept.
     Gelu,
-    /// A LayerNorm. Where gradients are recorded it is an operation of its own, whose output is kept.
+    /// A LayerNorm. Where gradients are recorded it is an operation of its own, whose output is made again in the backward.
     LayerNorm(&'a LayerNorm),
-    /// A LayerNorm of the input after a residual. Where gradients are recorded both are operations of their own.
+    /// A LayerNorm of the input after a residual; likewise.
     AddNorm(&'a Residual, &'a LayerNorm),
     /// A BatchNorm by its running statistics ([`Mode::Eval`](crate::Mode::Eval)), then ReLU. Where gradients are recorded it is
     /// an operation of its own.
@@ -101,13 +102,31 @@ impl Before<'_> {
         }
     }
 
-    /// The input, and what still comes between it and a linear that is recorded.
-    pub(crate) fn recorded(&self, xs: &Tensor) -> Result<(Tensor, InputActivation)> {
-        Ok(match self {
-            Self::Nothing => (xs.contiguous()?, InputActivation::Identity),
-            Self::Gelu => (xs.contiguous()?, InputActivation::Gelu),
-            Self::LayerNorm(_) | Self::AddNorm(..) | Self::BatchNormRelu(_) => {
-                (self.apply(xs)?.contiguous()?, InputActivation::Identity)
+    /// What [`apply`](Self::apply) gives, and what a backward keeps of it: where it can be made again of the input, nothing
+    /// but that.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn recorded(&self, xs: &Tensor) -> Result<(Tensor, Kept)> {
+        let input = xs.clone();
+        Ok(match *self {
+            Self::Nothing => (input, xs.clone().into()),
+            Self::Gelu => (crate::gelu(xs)?, Kept::again(move || crate::gelu(&input))),
+            Self::LayerNorm(norm) => {
+                let us = norm.forward(xs)?;
+                let norm = norm.clone();
+                (us, Kept::again(move || norm.forward(&input)))
+            }
+            Self::AddNorm(residual, norm) => {
+                let (sum, summand) = (residual.add(xs)?, residual.clone());
+                let kept = Kept::again(move || summand.add(&input));
+                let us = norm.forward_kept(&sum, kept.clone())?;
+                let norm = norm.clone();
+                (us, Kept::again(move || norm.forward(&kept.get()?)))
+            }
+            Self::BatchNormRelu(_) => {
+                let us = self.apply(xs)?;
+                (us.clone(), us.into())
             }
         })
     }

@@ -1,6 +1,7 @@
 //! BatchNorm over all rows of channels-last features, with a backward for both modes.
 
 use crate::host::read;
+use crate::kept::Kept;
 use crate::rows::{make, sum_blocks};
 use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
@@ -50,7 +51,9 @@ impl BatchNorm {
     /// # Errors
     /// A last dimension other than `c`, or fewer than two rows in training.
     pub fn forward(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
-        self.apply::<false>(xs, mode)
+        let xs = xs.contiguous()?;
+        let (moments, own) = self.moments(&xs, mode)?;
+        normalize::<false>(&xs, &self.weight, &self.bias, moments, own)
     }
 
     /// [`relu`](crate::relu) of [`forward`](Self::forward) in one pass, the same bits: nothing lies between the two, and
@@ -59,7 +62,19 @@ impl BatchNorm {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_relu(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
-        self.apply::<true>(xs, mode)
+        Ok(self.forward_relu_kept(xs, mode)?.0)
+    }
+
+    /// [`forward_relu`](Self::forward_relu), and what a backward keeps of it: it is made again of the input.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_relu_kept(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<(Tensor, Kept)> {
+        let xs = xs.contiguous()?;
+        let (moments, own) = self.moments(&xs, mode)?;
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        let make = move || normalize::<true>(&xs, &weight, &bias, moments.clone(), own);
+        Ok((make()?, Kept::again(make)))
     }
 
     /// What it does to rows of an input of those `dims` by its running statistics, for kernels that record nothing.
@@ -83,16 +98,16 @@ impl BatchNorm {
         Ok(c)
     }
 
-    fn apply<const RELU: bool>(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+    /// Mean and variance to normalise by, and whether they are those of `xs` itself; running ones are updated in training.
+    fn moments(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<(Moments, bool)> {
         let c = self.check(OP, xs.dims())?;
-        let xs = xs.contiguous()?;
         let rows = xs.elem_count() / c;
         if matches!(mode, Mode::Eval) {
             let moments = Moments {
                 mean: read(OP, &self.running_mean)?.to_vec(),
                 variance: read(OP, &self.running_var)?.to_vec(),
             };
-            return normalize::<RELU>(&xs, &self.weight, &self.bias, moments, false);
+            return Ok((moments, false));
         }
         if rows < 2 {
             bail!(
@@ -100,11 +115,11 @@ impl BatchNorm {
                 xs.dims()
             );
         }
-        let moments = Moments::of(&read(OP, &xs)?, c);
+        let moments = Moments::of(&read(OP, xs)?, c);
         let unbiased = rows as f32 / (rows - 1) as f32;
         update(&self.running_mean, moments.mean.iter().copied())?;
         update(&self.running_var, moments.variance.iter().map(|v| v * unbiased))?;
-        normalize::<RELU>(&xs, &self.weight, &self.bias, moments, true)
+        Ok((moments, true))
     }
 }
 
@@ -276,6 +291,7 @@ impl<const RELU: bool> Kernel for BackwardRows<'_, RELU> {
 }
 
 /// Mean and biased variance of each feature.
+#[derive(Clone)]
 struct Moments {
     mean: Vec<f32>,
     variance: Vec<f32>,

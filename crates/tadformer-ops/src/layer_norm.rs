@@ -1,6 +1,7 @@
 //! LayerNorm over the last dimension, with a backward (candle's own gives no gradient, and no error).
 
 use crate::host::read;
+use crate::kept::Kept;
 use crate::rows::{make, make_and_sum};
 use crate::simd::{Kernel, for_vectors, lane_sum, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
@@ -40,6 +41,11 @@ impl LayerNorm {
         layer_norm(xs, &self.weight, &self.bias, LAYER_NORM_EPS)
     }
 
+    /// [`forward`](Self::forward) that keeps `kept` for its backward instead of the input.
+    pub(crate) fn forward_kept(&self, xs: &Tensor, kept: Kept) -> Result<Tensor> {
+        layer_norm_kept(xs, kept, &self.weight, &self.bias, LAYER_NORM_EPS)
+    }
+
     /// Refuses an input of `dims` that it does not fit.
     pub(crate) fn check(&self, op: &'static str, dims: &[usize]) -> Result<()> {
         check(op, dims, &self.weight, &self.bias).map(|_| ())
@@ -57,6 +63,12 @@ impl LayerNorm {
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let xs = xs.contiguous()?;
+    layer_norm_kept(&xs, xs.clone().into(), weight, bias, eps)
+}
+
+/// [`layer_norm`] that keeps `kept` for its backward instead of `x`.
+fn layer_norm_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     const OP: &str = "layer norm";
     let c = check(OP, xs.dims(), weight, bias)?;
     let xs = xs.contiguous()?;
@@ -67,16 +79,16 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resu
             normalize_rows(x, &w, &b, eps, block);
         })
     };
-    let (kept, weight) = (xs.clone(), weight.clone());
+    let weight = weight.clone();
     record_one(OP, &[&xs, &weight.clone(), bias], Output::new(ys, xs.shape()), move |grad| {
-        let grad = grad.contiguous()?;
-        let (x, w, g) = (read(OP, &kept)?, read(OP, &weight)?, read(OP, &grad)?);
+        let (xs, grad) = (kept.get()?, grad.contiguous()?);
+        let (x, w, g) = (read(OP, &xs)?, read(OP, &weight)?, read(OP, &grad)?);
         let (dx, sums) = make_and_sum(x.len(), c, 2 * c, |first, block, sum| {
             let range = first * c..first * c + block.len();
             vectorize(BackwardRows(&x[range.clone()], &w, &g[range], eps, block, sum));
         });
         let parameter = |values: &[f32]| Tensor::from_slice(values, c, grad.device());
-        let dx = Tensor::from_vec(dx, kept.shape(), grad.device())?;
+        let dx = Tensor::from_vec(dx, xs.shape(), grad.device())?;
         Ok(vec![Some(dx), Some(parameter(&sums[..c])?), Some(parameter(&sums[c..])?)])
     })
 }

@@ -49,6 +49,7 @@ mod init;
 mod params;
 mod tape;
 mod host;
+mod kept;
 mod simd;
 mod autocast;
 mod elementary;
@@ -102,8 +103,9 @@ pub use interpolate::{
     ResizeStep, Strip, interpolate_planes, interpolate_tokens, interpolate_tokens_sum, linear_of_resized,
     resized_strips,
 };
+pub use kept::Kept;
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};
-pub use linear::{Linear, linear, linear_around, linear_columns};
+pub use linear::{Linear, linear, linear_around, linear_columns, linear_kept};
 pub use losses::{
     DenseLogits, LossValue, balanced_bce, balanced_bce_labelled, cross_entropy, masked_l1, normals_l1,
 };

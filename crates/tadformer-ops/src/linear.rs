@@ -4,6 +4,7 @@ use crate::around::Around;
 use crate::autocast::Precision;
 use crate::gemm::{Factor, Matrix, matmul_tall};
 use crate::host::read;
+use crate::kept::Kept;
 use crate::low_rank::merged_weight;
 use crate::packed::Start;
 use crate::rows::sum_blocks;
@@ -67,6 +68,14 @@ impl Linear {
 /// # Errors
 /// Shapes that do not fit, or tensors that are not `f32` on the CPU.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    linear_kept(xs, xs.clone().into(), weight, bias)
+}
+
+/// [`linear`] that keeps `kept` for its backward instead of `x`: the same numbers, which can be made again.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out_dim, in_dim) = weight.dims2()?;
     check("linear", xs, in_dim, out_dim, bias)?;
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
@@ -75,14 +84,16 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     let mut inputs = vec![&xs, &weight];
     inputs.extend(bias);
     let (has_bias, wants_x, wants_weight) = (bias.is_some(), xs.track_op(), weight.track_op());
-    let (kept_xs, kept_weight) = (xs.clone(), weight.clone());
+    let kept_weight = weight.clone();
     record_one("linear", &inputs, ys, move |grad| {
         let grad = grad.contiguous()?;
-        let (g, x) = (read("linear", &grad)?, read("linear", &kept_xs)?);
+        let g = read("linear", &grad)?;
         let rows = g.len() / out_dim;
         let grad_xs =
             wants_x.then(|| input_gradient("linear", precision, &grad, &kept_weight)).transpose()?;
         let grad_weight = if wants_weight {
+            let xs = kept.get()?;
+            let x = read("linear", &xs)?;
             let (g, x) = (Matrix::new(&g, rows, out_dim), Matrix::new(&x, rows, in_dim));
             let dw = matmul_tall(precision, 1.0, g, x);
             Some(Tensor::from_vec(dw, (out_dim, in_dim), grad.device())?)
@@ -110,7 +121,8 @@ pub fn linear_around(
     const OP: &str = "linear";
     let others: Vec<&Tensor> = around.tensors().into_iter().chain(bias).collect();
     if recording(&[xs, weight]) || recording(&others) {
-        return around.finish(linear(&around.before.apply(xs)?, weight, bias)?);
+        let (us, kept) = around.before.recorded(xs)?;
+        return around.finish(linear_kept(&us, kept, weight, bias)?);
     }
     let (out_dim, in_dim) = weight.dims2()?;
     check(OP, xs, in_dim, out_dim, bias)?;

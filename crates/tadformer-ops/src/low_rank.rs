@@ -2,7 +2,7 @@
 
 use crate::FrozenLinear;
 use crate::activation::{GeluSlopes, InputActivation};
-use crate::around::Around;
+use crate::around::{Around, Before};
 use crate::autocast::Precision;
 use crate::drop::{DropoutMask, MaskStrips, strip_rows};
 use crate::gemm::{Factor, Matrix};
@@ -32,7 +32,7 @@ pub struct LowRankUpdate<'a> {
 /// `y = W u + b + scale · B A drop(u)` with `u` what `around` makes of the input, `W` and `b` frozen; `y` ends in `around`'s
 /// residual.
 ///
-/// Kept for the backward: the input (after a LayerNorm, before a GELU), and `A drop(u)`. Where nothing is recorded the update
+/// Kept for the backward: the input, and `A drop(u)`; what `around` makes of the input is made again. Where nothing is recorded the update
 /// is merged into the weight if that is less work.
 ///
 /// # Shapes
@@ -62,7 +62,13 @@ pub fn low_rank_linear(
         return Tensor::from_vec(ys, shape, xs.device());
     }
 
-    let (xs, activation) = around.before.recorded(xs)?;
+    // A GELU is made again tile by tile.
+    let (before, activation) = match around.before {
+        Before::Gelu => (Before::Nothing, InputActivation::Gelu),
+        before => (before, InputActivation::Identity),
+    };
+    let (xs, kept) = before.recorded(xs)?;
+    let xs = xs.contiguous()?;
     let problem = Problem {
         precision,
         rows,
@@ -80,20 +86,19 @@ pub fn low_rank_linear(
         problem.forward(&x, (&w, &a, &b), bias.as_deref(), residual.as_ref())
     };
     let weight = frozen.weight()?.clone();
-    let (kept_xs, kept_down, kept_up) = (xs.clone(), down.clone(), up.clone());
+    let (wants_input, kept_down, kept_up) = (xs.track_op(), down.clone(), up.clone());
     let residual = around.onto.map(Residual::backward);
     let inputs: Vec<&Tensor> =
         around.onto.map(Residual::shortcut).into_iter().chain([&xs, &down, &up]).collect();
     record_one(OP, &inputs, Output::new(ys, shape), move |grad| {
         let (shortcut, grad) = split_gradient(residual.as_ref(), &grad)?;
-        let (x, a, b, w) =
-            (read(OP, &kept_xs)?, read(OP, &kept_down)?, read(OP, &kept_up)?, read(OP, &weight)?);
-        let (dx, ddown, dup) =
-            problem.backward(&x, (&w, &a, &b), &codes, &read(OP, &grad)?, kept_xs.track_op());
+        let xs = kept.get()?;
+        let (x, a, b, w) = (read(OP, &xs)?, read(OP, &kept_down)?, read(OP, &kept_up)?, read(OP, &weight)?);
+        let (dx, ddown, dup) = problem.backward(&x, (&w, &a, &b), &codes, &read(OP, &grad)?, wants_input);
         let device = grad.device();
         let mut gradients: Vec<Option<Tensor>> = shortcut.map(Some).into_iter().collect();
         gradients.extend([
-            dx.map(|dx| Tensor::from_vec(dx, kept_xs.shape(), device)).transpose()?,
+            dx.map(|dx| Tensor::from_vec(dx, xs.shape(), device)).transpose()?,
             Some(Tensor::from_vec(ddown, (rank, in_dim), device)?),
             Some(Tensor::from_vec(dup, (out_dim, rank), device)?),
         ]);

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 use tadformer_ops::{
-    Around, Before, DropoutMask, Init, LowRankUpdate, Mode, Params, Residual, linear_around, low_rank_up,
+    Around, Before, DropoutMask, Init, Kept, LowRankUpdate, Mode, Params, Residual, linear_around,
+    linear_kept, low_rank_up,
 };
 
 /// How large a low-rank update is.
@@ -104,6 +105,14 @@ impl LowRank {
     /// A last dimension other than `in`.
     pub fn down(&self, xs: &Tensor) -> Result<Tensor> {
         self.down_after(Before::Nothing, xs)
+    }
+
+    /// `A u`, whose backward needs `kept` of `u`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
+    pub(crate) fn down_kept(&self, us: &Tensor, kept: Kept) -> Result<Tensor> {
+        linear_kept(us, kept, &self.lora_a, None)
     }
 
     /// `A u`, with `u` what `before` makes of the input.

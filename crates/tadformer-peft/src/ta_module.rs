@@ -3,7 +3,7 @@
 use crate::{DynamicTaskFilter, LoraConfig, LowRank, TsModule};
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
-use tadformer_ops::{Around, Before, FrozenLinear, Mode, Params, Residual, Windows, task_codes};
+use tadformer_ops::{Around, Before, FrozenLinear, Kept, Mode, Params, Residual, Windows, task_codes};
 
 /// What lies between `A` and `B` in a task's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -79,13 +79,14 @@ impl TaModule {
         around: Around<'_>,
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, Trace)> {
-        let xs = around.before.apply(xs)?;
-        let frozen = self.shared.linear().forward(&xs)?;
-        let dropped = match self.low_rank().draw_mask(mode)? {
-            Some(mask) => mask.apply(&xs)?,
-            None => xs,
+        let (us, kept) = around.before.recorded(xs)?;
+        let frozen = self.shared.linear().forward(&us)?;
+        let (dropped, kept) = match self.low_rank().draw_mask(mode)? {
+            Some(mask) => (mask.apply(&us)?, Kept::again(move || mask.apply(&kept.get()?))),
+            None => (us, kept),
         };
-        let ys = self.low_rank().add_up(&frozen, &self.low_rank().down(&dropped)?, around.onto)?;
+        let codes = self.low_rank().down_kept(&dropped, kept)?;
+        let ys = self.low_rank().add_up(&frozen, &codes, around.onto)?;
         Ok((ys, Trace { frozen, dropped }))
     }
 
