@@ -55,8 +55,8 @@ impl Mlp {
         mode: &mut Mode<'_>,
     ) -> Result<(Tensor, MlpTrace)> {
         let (hidden, fc1) = self.fc1.forward_around(xs, Around::after(around.before), mode)?;
-        let (ys, fc2) =
-            self.fc2.forward_around(&hidden, Around { before: Before::Gelu, onto: around.onto }, mode)?;
+        let before = fc1.as_ref().map_or(Before::Gelu, |trace| Before::GeluOf(&trace.output));
+        let (ys, fc2) = self.fc2.forward_around(&hidden, Around { before, onto: around.onto }, mode)?;
         Ok((ys, MlpTrace { fc1, fc2 }))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::elementary::{self, gelu_slope};
 use crate::host::read;
+use crate::kept::Kept;
 use crate::rows::make;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
@@ -39,9 +40,15 @@ impl InputActivation {
 /// # Errors
 /// A tensor that is not `f32` on the CPU.
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
+    gelu_kept(xs, xs.clone().into())
+}
+
+/// [`gelu`] that keeps `kept` for its backward instead of `x`.
+pub(crate) fn gelu_kept(xs: &Tensor, kept: Kept) -> Result<Tensor> {
     elementwise(
         "gelu",
         xs,
+        kept,
         |x, y| vectorize(GeluStrip(x, y)),
         |x, g, d| vectorize(GeluBackwardStrip(x, g, d)),
     )
@@ -55,6 +62,7 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
     elementwise(
         "relu",
         xs,
+        xs.clone().into(),
         |x, y| vectorize(ReluStrip(x, y)),
         |x, g, d| vectorize(ReluBackwardStrip(x, g, d)),
     )
@@ -63,6 +71,7 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
 fn elementwise(
     op: &'static str,
     xs: &Tensor,
+    kept: Kept,
     forward: impl Fn(&[f32], &mut [f32]) + Sync,
     backward: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send + 'static,
 ) -> Result<Tensor> {
@@ -71,15 +80,14 @@ fn elementwise(
         let x = read(op, &xs)?;
         make(x.len(), STRIP, |first, block| forward(&x[first * STRIP..][..block.len()], block))
     };
-    let kept = xs.clone();
     record_one(op, &[&xs], Output::new(ys, xs.shape()), move |grad| {
-        let grad = grad.contiguous()?;
-        let (x, g) = (read(op, &kept)?, read(op, &grad)?);
+        let (xs, grad) = (kept.get()?, grad.contiguous()?);
+        let (x, g) = (read(op, &xs)?, read(op, &grad)?);
         let dx = make(x.len(), STRIP, |first, block| {
             let range = first * STRIP..first * STRIP + block.len();
             backward(&x[range.clone()], &g[range], block);
         });
-        Ok(vec![Some(Tensor::from_vec(dx, kept.shape(), grad.device())?)])
+        Ok(vec![Some(Tensor::from_vec(dx, xs.shape(), grad.device())?)])
     })
 }
 

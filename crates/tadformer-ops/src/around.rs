@@ -1,7 +1,7 @@
 //! What a linear does on its way over the rows, instead of operations of their own before and after it.
 
 use crate::Mode;
-use crate::activation::InputActivation;
+use crate::activation::{InputActivation, gelu_kept};
 use crate::batch_norm::{BatchNorm, RunningNorm};
 use crate::host::{Slice, read};
 use crate::kept::Kept;
@@ -29,6 +29,8 @@ pub enum Before<'a> {
     Nothing,
     /// GELU, computed again in the backward instead of being kept.
     Gelu,
+    /// GELU of an input that can be made again itself, and is not kept.
+    GeluOf(&'a Kept),
     /// A LayerNorm. Where gradients are recorded it is an operation of its own, whose output is made again in the backward.
     LayerNorm(&'a LayerNorm),
     /// A LayerNorm of the input after a residual; likewise.
@@ -52,7 +54,7 @@ impl<'a> Around<'a> {
     /// All tensors that take part beside the linear's own.
     pub(crate) fn tensors(&self) -> Vec<&'a Tensor> {
         let before = match self.before {
-            Before::Nothing | Before::Gelu => Vec::new(),
+            Before::Nothing | Before::Gelu | Before::GeluOf(_) => Vec::new(),
             Before::LayerNorm(norm) => vec![&norm.weight, &norm.bias],
             Before::AddNorm(residual, norm) => vec![residual.shortcut(), &norm.weight, &norm.bias],
             Before::BatchNormRelu(norm) => vec![&norm.weight, &norm.bias],
@@ -95,7 +97,7 @@ impl Before<'_> {
     pub fn apply(&self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Nothing => Ok(xs.clone()),
-            Self::Gelu => crate::gelu(xs),
+            Self::Gelu | Self::GeluOf(_) => crate::gelu(xs),
             Self::LayerNorm(norm) => norm.forward(xs),
             Self::AddNorm(residual, norm) => norm.forward(&residual.add(xs)?),
             Self::BatchNormRelu(norm) => norm.forward_relu(xs, &Mode::Eval),
@@ -112,6 +114,11 @@ impl Before<'_> {
         Ok(match *self {
             Self::Nothing => (input, xs.clone().into()),
             Self::Gelu => (crate::gelu(xs)?, Kept::again(move || crate::gelu(&input))),
+            Self::GeluOf(kept) => {
+                let us = gelu_kept(xs, kept.clone())?;
+                let kept = kept.clone();
+                (us, Kept::again(move || crate::gelu(&kept.get()?)))
+            }
             Self::LayerNorm(norm) => {
                 let us = norm.forward(xs)?;
                 let norm = norm.clone();
@@ -135,7 +142,7 @@ impl Before<'_> {
     pub(crate) fn rows(&self, op: &'static str, dims: &[usize]) -> Result<RowsBefore<'_>> {
         let (residual, norm) = match self {
             Self::Nothing => return Ok(RowsBefore::Activation(InputActivation::Identity)),
-            Self::Gelu => return Ok(RowsBefore::Activation(InputActivation::Gelu)),
+            Self::Gelu | Self::GeluOf(_) => return Ok(RowsBefore::Activation(InputActivation::Gelu)),
             Self::LayerNorm(norm) => (None, norm),
             Self::AddNorm(residual, norm) => (Some(residual.rows(op, dims)?), norm),
             Self::BatchNormRelu(norm) => return Ok(RowsBefore::Affine(norm.running(op, dims)?)),
@@ -194,7 +201,7 @@ impl RowsBefore<'_> {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, named_tensor};
-    use crate::{FrozenLinear, Linear, linear_around, no_grad};
+    use crate::{DropoutMask, FrozenLinear, Linear, LowRankUpdate, linear_around, low_rank_linear, no_grad};
     use candle_core::Var;
 
     /// A linear with all that can be around it.
@@ -258,6 +265,96 @@ mod tests {
                 assert_close(&name, &no_grad(passed).unwrap(), &expected, 5e-6);
             }
         }
+    }
+
+    /// Gradients of `f` at `inputs`, for a cotangent that is the same each time.
+    fn gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
+        let vars: Vec<Var> = inputs.iter().map(|input| Var::from_tensor(input).unwrap()).collect();
+        let ys = f(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>()).unwrap();
+        let cotangent = named_tensor("cotangent", ys.shape(), 0.0, 1.0).unwrap();
+        let grads = (ys * cotangent).unwrap().sum_all().unwrap().backward().unwrap();
+        vars.iter().map(|var| grads.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap())).collect()
+    }
+
+    /// Names of the cases of [`with_before`].
+    const BEFORE: [&str; 6] =
+        ["nothing", "gelu", "gelu of what is made again", "layer norm", "add and norm", "batch norm"];
+
+    /// Calls `f` with the input and what comes before a linear: `i` are `xs`, scale, shift and summand.
+    fn with_before(
+        name: &str,
+        i: &[Tensor],
+        f: impl Fn(&Tensor, Before<'_>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let norm = LayerNorm { weight: i[1].clone(), bias: i[2].clone() };
+        match name {
+            "nothing" => f(&i[0], Before::Nothing),
+            "gelu" => f(&i[0], Before::Gelu),
+            "gelu of what is made again" => {
+                let inner = i[0].clone();
+                let kept = Kept::again(move || crate::relu(&inner));
+                f(&crate::relu(&i[0])?, Before::GeluOf(&kept))
+            }
+            "layer norm" => f(&i[0], Before::LayerNorm(&norm)),
+            "add and norm" => f(&i[0], Before::AddNorm(&Residual::new(&i[3], None)?, &norm)),
+            _ => {
+                let running = |x| Var::from_tensor(&named_tensor("running", i[1].shape(), x, 0.1).unwrap());
+                let (mean, variance) = (running(0.0)?, running(1.0)?);
+                let (weight, bias) = (i[1].clone(), i[2].clone());
+                let norm = BatchNorm { weight, bias, running_mean: mean, running_var: variance };
+                f(&i[0], Before::BatchNormRelu(&norm))
+            }
+        }
+    }
+
+    /// A layer around which things are done: of all inputs, its own and what is around it.
+    type Layer<'a> = &'a dyn Fn(&[Tensor], &Tensor, Around<'_>) -> Result<Tensor>;
+
+    /// Compares gradients with those of the layer alone between operations of their own.
+    #[track_caller]
+    fn check_gradients(what: &str, inputs: &[Tensor], layer: Layer<'_>) {
+        // Dropped samples, a shortcut of fewer samples, and none.
+        let end = |i: &[Tensor]| Residual::new(&i[4], Some(vec![0.0, 1.0, 2.0, 3.0, 0.0, 0.5]));
+        for (name, ends) in BEFORE.into_iter().flat_map(|name| [(name, false), (name, true)]) {
+            let fused = |i: &[Tensor]| {
+                let end = end(i)?;
+                let onto = ends.then_some(&end);
+                with_before(name, i, |xs, before| layer(i, xs, Around { before, onto }))
+            };
+            let composed = |i: &[Tensor]| {
+                let alone = |us: &Tensor| layer(i, us, Around::default());
+                let ys = with_before(name, i, |xs, before| alone(&before.apply(xs)?))?;
+                if ends { end(i)?.add(&ys) } else { Ok(ys) }
+            };
+            let (found, expected) = (gradients(inputs, fused), gradients(inputs, composed));
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert_close(&format!("{what}, {name}, {ends}: input {at}"), found, expected, 1e-5);
+            }
+            let moved = expected[0].abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(moved > 0.1, "{what}, {name}: no gradient at all");
+        }
+    }
+
+    #[test]
+    fn recorded_gradients_are_those_of_operations_of_their_own() {
+        let Case { xs, linear, norm, summand, onto, .. } = case(7, 12, 9);
+        let frozen = FrozenLinear::new(&linear.weight, linear.bias.as_ref()).unwrap();
+        let mask = DropoutMask::draw(0.3, &mut Mode::Train(&mut crate::Rng::named(0, "mask", 0))).unwrap();
+        let inputs = [
+            xs,
+            norm.weight,
+            norm.bias,
+            summand.shortcut().clone(),
+            onto.shortcut().clone(),
+            linear.weight,
+            linear.bias.unwrap(),
+            named_tensor("down", (3, 12), 0.0, 1.0).unwrap(),
+            named_tensor("up", (9, 3), 0.0, 1.0).unwrap(),
+        ];
+        check_gradients("linear", &inputs, &|i, xs, around| linear_around(xs, &i[5], Some(&i[6]), around));
+        check_gradients("low-rank linear", &inputs, &|i, xs, around| {
+            low_rank_linear(xs, around, &frozen, &LowRankUpdate { down: &i[7], up: &i[8], scale: 2.0, mask })
+        });
     }
 
     #[test]

@@ -375,6 +375,32 @@ mod tests {
     }
 
     #[test]
+    fn a_linear_that_makes_its_input_again_has_the_same_gradients() {
+        let [xs, weight, bias, next] =
+            [("xs", vec![40, 6]), ("weight", vec![6]), ("bias", vec![6]), ("next", vec![3, 6])].map(
+                |(name, shape)| Var::from_tensor(&named_tensor(name, shape, 0.3, 1.0).unwrap()).unwrap(),
+            );
+        let store = crate::ParamStore::new(0);
+        let norm = BatchNorm {
+            weight: weight.as_tensor().clone(),
+            bias: bias.as_tensor().clone(),
+            ..BatchNorm::new(6, &store.params()).unwrap()
+        };
+        let mut rng = crate::Rng::named(0, "norm", 0);
+        let mut gradients = |again: bool| {
+            let (us, kept) = norm.forward_relu_kept(&xs, &Mode::Train(&mut rng)).unwrap();
+            let kept = if again { kept } else { us.clone().into() };
+            let ys = crate::linear_kept(&us, kept, &next, None).unwrap();
+            let grads = ys.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            [&xs, &weight, &bias, &next].map(|var| grads.get(var).unwrap().clone())
+        };
+        let (found, expected) = (gradients(true), gradients(false));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close("gradient", found, expected, 0.0);
+        }
+    }
+
+    #[test]
     fn training_matches_the_composition_and_moves_the_running_statistics() {
         for shape in [vec![2, 1, 1, 3], vec![3, 5, 7, 33], vec![130, 17]] {
             let c = *shape.last().unwrap();

@@ -64,7 +64,7 @@ pub fn low_rank_linear(
 
     // A GELU is made again tile by tile.
     let (before, activation) = match around.before {
-        Before::Gelu => (Before::Nothing, InputActivation::Gelu),
+        Before::Gelu | Before::GeluOf(_) => (Before::Nothing, InputActivation::Gelu),
         before => (before, InputActivation::Identity),
     };
     let (xs, kept) = before.recorded(xs)?;

@@ -31,6 +31,8 @@ pub struct Trace {
     pub frozen: Tensor,
     /// `drop(x)`, `(…, in)`: what the shared update saw.
     pub dropped: Tensor,
+    /// The output without a residual, made again of both parts.
+    pub output: Kept,
 }
 
 impl TaModule {
@@ -87,7 +89,9 @@ impl TaModule {
         };
         let codes = self.low_rank().down_kept(&dropped, kept)?;
         let ys = self.low_rank().add_up(&frozen, &codes, around.onto)?;
-        Ok((ys, Trace { frozen, dropped }))
+        let (low_rank, base) = (self.low_rank().clone(), frozen.clone());
+        let output = Kept::again(move || low_rank.add_up(&base, &codes, None));
+        Ok((ys, Trace { frozen, dropped, output }))
     }
 
     /// The streams of all tasks at once.
