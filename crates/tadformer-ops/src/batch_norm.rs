@@ -380,13 +380,13 @@ mod tests {
             [("xs", vec![40, 6]), ("weight", vec![6]), ("bias", vec![6]), ("next", vec![3, 6])].map(
                 |(name, shape)| Var::from_tensor(&named_tensor(name, shape, 0.3, 1.0).unwrap()).unwrap(),
             );
-        let store = crate::ParamStore::new(0);
+        let store = ParamStore::new(0);
         let norm = BatchNorm {
             weight: weight.as_tensor().clone(),
             bias: bias.as_tensor().clone(),
             ..BatchNorm::new(6, &store.params()).unwrap()
         };
-        let mut rng = crate::Rng::named(0, "norm", 0);
+        let mut rng = Rng::named(0, "norm", 0);
         let mut gradients = |again: bool| {
             let (us, kept) = norm.forward_relu_kept(&xs, &Mode::Train(&mut rng)).unwrap();
             let kept = if again { kept } else { us.clone().into() };

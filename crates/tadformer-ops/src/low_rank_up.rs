@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn with_a_residual_values_and_gradients_are_those_of_both() {
+        let tensor = |name: &str, shape: &[usize]| named_tensor(name, shape, 0.0, 1.0).unwrap();
+        // The base is repeated three times, the shortcut twice, and one sample is dropped.
+        let inputs = [
+            tensor("base", &[2, 3, 4]),
+            tensor("codes", &[6, 3, 2]),
+            tensor("up", &[4, 2]),
+            tensor("shortcut", &[3, 3, 4]),
+        ];
+        let onto = |i: &[Tensor]| Residual::new(&i[3], Some(vec![1.0, 0.0, 2.0, 0.5, 1.0, 3.0]));
+        let fused = |i: &[Tensor]| low_rank_up(&i[0], &i[1], &i[2], 2.0, Some(&onto(i)?));
+        let apart = |i: &[Tensor]| onto(i)?.add(&low_rank_up(&i[0], &i[1], &i[2], 2.0, None)?);
+        assert_close("with a residual", &fused(&inputs).unwrap(), &apart(&inputs).unwrap(), 1e-6);
+        gradcheck("low-rank up with a residual", &inputs, 1e-2, fused);
+    }
+
+    #[test]
     fn inner_shapes_are_compared() {
         let base = named_tensor("base", (1, 3, 4), 0.0, 1.0).unwrap();
         let codes = named_tensor("codes", (9, 1, 2), 0.0, 1.0).unwrap();
