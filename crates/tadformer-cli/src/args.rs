@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use tadformer::{Override, Precision};
+use tadformer::{Override, Precision, RawFormat};
 
 /// TADFormer: one frozen vision backbone, many dense tasks.
 ///
@@ -37,7 +37,8 @@ pub(crate) enum Command {
     /// Predict every task's map for pictures of any size
     #[command(after_help = "Examples:
   tadformer-cli predict --run runs/quickstart-001 --input photo.jpg --output maps
-  tadformer-cli predict --run runs/quickstart-001 --input holiday/ more/*.png --output maps --raw")]
+  tadformer-cli predict --run runs/quickstart-001 --input holiday/ more/*.png --output maps --raw npy
+      the maps as labels (palette, millimetres, …), and the logits as NumPy arrays")]
     Predict(Predict),
     /// Make a run of a training checkpoint of the published PyTorch code
     #[command(after_help = "Examples:
@@ -93,16 +94,16 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Rank of the low-rank updates
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub(crate) rank: Option<i64>,
     /// Passes over the training split; a warm-up is shortened in proportion
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) epochs: Option<i64>,
     /// Samples a batch
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch_size: Option<i64>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N")]
+    /// Seed of everything random, 0 or more
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<i64>,
 }
 
@@ -151,7 +152,7 @@ impl PrecisionName {
             Self::F32 => Precision::F32,
             Self::Bf16 => Precision::Bf16,
         };
-        Override::new("precision", precision.name())
+        Override::flag("--precision", "precision", precision.name())
     }
 }
 
@@ -177,6 +178,25 @@ pub(crate) struct Eval {
     pub(crate) json: bool,
 }
 
+/// A `RawFormat` on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RawName {
+    /// One file an input
+    Safetensors,
+    /// One file a task and input
+    Npy,
+}
+
+impl RawName {
+    /// What it stands for.
+    pub(crate) fn format(self) -> RawFormat {
+        match self {
+            Self::Safetensors => RawFormat::Safetensors,
+            Self::Npy => RawFormat::Npy,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Predict {
     /// Folder of a run, or of an exported adapter, full or merged model
@@ -191,9 +211,10 @@ pub(crate) struct Predict {
     /// Folder for the maps
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
-    /// Also write the logits, one tensor (b, c, h, w) a task, as NAME.safetensors
-    #[arg(long)]
-    pub(crate) raw: bool,
+    /// Also write the logits: one tensor (b, c, h, w) a task in NAME.safetensors, or one array (c, h, w) a task in
+    /// NAME_TASK.npy
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "safetensors")]
+    pub(crate) raw: Option<RawName>,
     /// What operands of the linear layers' products are rounded to; without it, as the run was trained
     #[arg(long, value_enum)]
     pub(crate) precision: Option<PrecisionName>,

@@ -2,6 +2,7 @@
 
 mod args;
 mod process;
+mod say;
 mod progress;
 mod commands;
 
@@ -12,10 +13,32 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     process::prepare();
-    match run(Arguments::parse().command) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => return explain(&message),
+    };
+    match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what is wrong with the arguments, or the help that they ask for.
+fn explain(message: &clap::Error) -> ExitCode {
+    if message.use_stderr() {
+        // Where it cannot be printed, the exit code has to tell.
+        let _ = message.print();
+        return ExitCode::from(2);
+    }
+    // Help is the result of its command.
+    match message.print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => say::end_as_if_by_a_closed_pipe(),
+        Err(error) => {
+            say::error(&anyhow::Error::new(error).context("cannot write to the standard output"));
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@
 pub(crate) fn prepare() {
     keep_memory();
     one_thread_pool();
-    end_quietly_on_a_closed_pipe();
+    no_backtraces_in_errors();
 }
 
 /// Tells glibc to keep freed memory: a training step frees and takes the same large buffers again and again, and giving
@@ -32,11 +32,11 @@ fn one_thread_pool() {
     }
 }
 
-/// Lets `tadformer-cli … | head` end as other programs do when nobody reads on.
-fn end_quietly_on_a_closed_pipe() {
-    #[cfg(unix)]
-    // SAFETY: sets the default action of a signal; no other thread runs yet.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+/// Keeps `RUST_BACKTRACE=1` to panics: libraries also put backtraces into the text of errors, which here are answers to
+/// input and not faults of the program. `RUST_LIB_BACKTRACE` decides if it is set.
+fn no_backtraces_in_errors() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     }
 }

@@ -103,7 +103,7 @@ fn a_published_data_set_is_learned_scored_and_predicted() {
         "maps",
         "--raw",
     ]);
-    assert_eq!(program.names("maps").len(), 6 * 6);
+    assert_eq!(program.names("maps").len(), 6 * 6, "four maps, a panel and logits for each of six pictures");
     assert_eq!(
         program.tensors("maps/2010_000102.safetensors").get("semseg").unwrap().shape(),
         [1, 21, 70, 90]

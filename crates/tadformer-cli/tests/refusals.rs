@@ -17,7 +17,7 @@ fn assert_refused(program: &Program, args: &[&str], parts: &[&str]) {
 #[test]
 fn settings_that_cannot_be_are_named_and_no_run_is_left() {
     let program = Program::new();
-    let cases: [(&[&str], &[&str]); 15] = [
+    let cases: [(&[&str], &[&str]); 21] = [
         (&["--set", "train.batchsize=3"], &["--set train.batchsize=3", "`batch_size`"]),
         (&["--set", "trian.epochs=3"], &["--set trian.epochs=3", "`train`"]),
         (&["--set", "train.epochs=many"], &["--set train.epochs=many", "expected"]),
@@ -25,10 +25,22 @@ fn settings_that_cannot_be_are_named_and_no_run_is_left() {
         (&["--set", "data.size=[0,32]"], &["data.size[0]", "16 to 8192"]),
         (&["--set", "seed"], &["--set seed", "expected `key=value`"]),
         (&["--set", "model.backbone.num_heads=[3,2,4,8]"], &["model.backbone", "heads"]),
-        (&["--rank", "0"], &["model.adaptation.rank", "is 0"]),
+        (
+            &["--set", "model.method=tadfromer"],
+            &["`--set model.method=tadfromer`", "did you mean `tadformer`?"],
+        ),
+        (&["--seed", "-1"], &["`--seed -1`", "expected"]),
+        (&["--epochs", "-1"], &["`--epochs -1`", "expected"]),
+        (&["--set", "seed=-1"], &["`--set seed=-1`", "expected"]),
+        (
+            &["--set", "train.batch_size=0"],
+            &["configuration: `--set train.batch_size=0`: `train.batch_size` is 0"],
+        ),
+        (&["--data", "cityscape"], &["did you mean `cityscapes`?"]),
+        (&["--rank", "0"], &["configuration: `--rank 0`: `model.adaptation.rank`", "is 0"]),
         (&["--rank", "1000"], &["model.adaptation.rank", "is 1000"]),
         (&["--batch-size", "0"], &["train.batch_size", "is 0"]),
-        (&["--tasks", "semseg,segsem"], &["`segsem`", "`human_parts`"]),
+        (&["--tasks", "semseg,segsem"], &["`segsem`", "`human_parts`", "did you mean `semseg`?"]),
         (&["--tasks", "sal,sal"], &["`sal` a second time"]),
         (&["--backbone", "swin-huge"], &["`swin-huge`", "`swin-tiny`"]),
         (&["--weights", "nowhere.pth"], &["nowhere.pth"]),
@@ -47,6 +59,37 @@ fn settings_that_cannot_be_are_named_and_no_run_is_left() {
         assert_refused(&program, &["--config", "mine.toml"], &parts);
     }
     assert!(!program.path("runs").exists());
+}
+
+#[test]
+fn a_very_long_line_is_not_echoed_whole() {
+    let program = Program::new();
+    let long = "x".repeat(100_000);
+    fs::write(program.path("long.toml"), format!("[train]\nepochs = \"{long}\"\n")).unwrap();
+    let set = format!("train.epochs={long}");
+    for args in [["--config", "long.toml"], ["--set", &set], ["--tasks", &long], ["--backbone", &long]] {
+        let said = program.refuses(&["finetune", "--output", "new", args[0], args[1]], &[]);
+        assert!(said.err.len() < 3000, "{}: {} bytes", args[0], said.err.len());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_whose_name_is_not_utf8_is_refused_by_its_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let program = Program::new();
+    program.copy_of_data("pascal_mini");
+    let name = OsStr::from_bytes(b"pascal\xff");
+    fs::rename(program.path("pascal_mini"), program.path(name)).unwrap();
+    let mut command = program.command(&["finetune", "--data", "pascal-context", "--output", "new", "--root"]);
+    let said = command.arg(name).output().unwrap();
+    let err = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{err}");
+    assert!(err.contains("`--root pascal") && err.contains("not UTF-8") && err.contains("rename"), "{err}");
+    assert!(!program.path("new").exists());
+    // What writes no configuration takes the folder as it is.
+    program.command(&["data", "check", "--data", "pascal-context", "--root"]).arg(name).assert().success();
 }
 
 #[test]

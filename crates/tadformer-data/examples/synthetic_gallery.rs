@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use tadformer_data::draw::{Compared, compare};
+use tadformer_data::draw::{Compared, Picture, compare};
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig, spec};
 use tadformer_data::{Dataset, Task};
 
@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .iter()
             .map(|spec| Compared { spec, prediction: None, label: sample.label(spec.task) })
             .collect();
-        compare(&sample.image, &entries)?.save_png(folder.join(format!("{}.png", sample.id)))?;
+        compare(&Picture::of_image(&sample.image)?, &entries)?
+            .save_png(folder.join(format!("{}.png", sample.id)))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::pattern::{Pattern, check_relative};
+use crate::explain::{did_you_mean, toml_error};
 use crate::{Drawing, Error, LabelKind, Result, Task, TaskSpec};
 
 /// The descriptors that come with the crate.
@@ -237,8 +238,9 @@ impl Descriptor {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(text: &str, origin: &Path) -> Result<Self> {
-        let descriptor: Self = toml::from_str(text)
-            .map_err(|e| Error::decode(origin, "data set descriptor", format!("\n{e}")))?;
+        let descriptor: Self = toml::from_str(text).map_err(|e| {
+            Error::decode(origin, "data set descriptor", format!("\n{}", toml_error(text, &e)))
+        })?;
         let problems = descriptor.problems();
         if problems.is_empty() {
             return Ok(descriptor);
@@ -310,7 +312,9 @@ impl TaskDescriptor {
 
     fn problems(&self) -> Vec<String> {
         let Some(task) = Task::from_name(&self.task) else {
-            return vec![format!("there is no such task; expected one of {}", Task::names().join(", "))];
+            let known = Task::names();
+            let nearest = did_you_mean(&self.task, known.iter().copied());
+            return vec![format!("there is no such task; expected one of {}{nearest}", known.join(", "))];
         };
         let mut problems = Vec::new();
         let classes = task.label == LabelKind::Classes;

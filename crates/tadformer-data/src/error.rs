@@ -26,6 +26,14 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// What is at the path is not a file that can be read at all.
+    #[error("cannot read `{}`: {reason}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// A file decodes, but holds values its task does not allow.
     #[error("label `{}` of `{task}`: {reason}", path.display())]
     Label {
@@ -56,6 +64,11 @@ impl Error {
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// A path at which there is no file to read.
+    pub fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 
     /// A decoding error.

@@ -28,7 +28,7 @@
 //! | [`gated_mix`] | two streams, a gate | one stream | inputs |
 //! | [`interpolate_planes`], [`interpolate_tokens`] | any grid | any grid | nothing |
 //! | [`linear_of_resized`] | grids of tokens | a linear of their sum | as its parts |
-//! | [`resized_strips`] | tokens | what is made of strips of planes | (no backward) |
+//! | [`resized_strips`], [`each_resized_strip`] | tokens | what is made of strips of planes | (no backward) |
 //! | [`checkpoint`] | any | any | inputs, the random stream |
 //! | [`cross_entropy`], [`balanced_bce`], [`normals_l1`], [`masked_l1`] | logits, labels | a number | the gradient itself |
 //!
@@ -100,8 +100,8 @@ pub use gate::gated_mix;
 pub use image_patches::image_patches;
 pub use init::Init;
 pub use interpolate::{
-    ResizeStep, Strip, interpolate_planes, interpolate_tokens, interpolate_tokens_sum, linear_of_resized,
-    resized_strips,
+    ResizeStep, Strip, each_resized_strip, interpolate_planes, interpolate_tokens, interpolate_tokens_sum,
+    linear_of_resized, resized_strips,
 };
 pub use kept::Kept;
 pub use layer_norm::{LAYER_NORM_EPS, LayerNorm, layer_norm};

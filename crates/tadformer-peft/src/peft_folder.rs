@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
+use tadformer_files::{Durability, WholeFile};
 use tadformer_ops::{Entry, ParamStore, Role};
 
 /// What PEFT puts in front of the wrapped model's own names.
@@ -69,9 +70,13 @@ impl LoraAdapter {
             })
             .collect();
         fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, error))?;
-        replace(&folder.join(WEIGHTS), |path| candle_core::safetensors::save(&tensors, path))?;
+        let path = folder.join(WEIGHTS);
+        let file = WholeFile::create(&path).map_err(|error| failed("write", &path, error))?;
+        candle_core::safetensors::save(&tensors, file.beside())?;
+        file.commit(Durability::Synced).map_err(|error| failed("write", &path, error))?;
         let path = folder.join(CONFIG);
-        replace(&path, |beside| fs::write(beside, json).map_err(|error| failed("write", &path, error)))
+        tadformer_files::write(&path, json.as_bytes(), Durability::Synced)
+            .map_err(|error| failed("write", &path, error))
     }
 
     /// Reads a folder that this crate or Hugging Face PEFT wrote; values become `f32`.
@@ -256,20 +261,6 @@ impl PeftConfig {
 
 fn failed(action: &str, path: &Path, error: std::io::Error) -> candle_core::Error {
     candle_core::Error::msg(format!("cannot {action} `{}`: {error}", path.display()))
-}
-
-/// Lets `write` make a file beside `path`, then gives it that name.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written =
-        write(&beside).and_then(|()| fs::rename(&beside, path).map_err(|error| failed("write", path, error)));
-    if written.is_err() {
-        // The first error is the one to report; a file that was never made cannot be removed.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::SafeTensors;
+use tadformer_files::Durability;
 
 use crate::bytes::Bytes;
 use crate::dtype::Dtype;
@@ -68,27 +68,7 @@ pub(crate) fn write(dict: &StateDict, path: &Path) -> Result<()> {
     let views = dict.iter().map(|tensor| (tensor.name(), View(tensor)));
     let bytes = safetensors::serialize(views, texts)
         .map_err(|e| Error::io("serialise tensors for", path, std::io::Error::other(e)))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |e| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new().prefix(".weights-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(&bytes).map_err(failed)?;
-    readable_by_all(file.as_file()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
-}
-
-/// Temporary files are made for their owner alone; a weight file is for everybody who may read the folder.
-#[cfg(unix)]
-pub(crate) fn readable_by_all(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-/// Elsewhere the folder's permissions are inherited.
-#[cfg(not(unix))]
-pub(crate) fn readable_by_all(_file: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
+    tadformer_files::write(path, &bytes, Durability::Synced).map_err(|e| Error::io("write", path, e))
 }
 
 struct View<'a>(&'a Tensor);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use tadformer_data::draw::activate;
 use tadformer_data::{Raster, Task};
 use tadformer_decoders::logit_planes;
-use tadformer_ops::{DenseLogits, ResizeStep, Strip, resized_strips};
+use tadformer_ops::{DenseLogits, ResizeStep, Strip, each_resized_strip, resized_strips};
 
 /// Logits of some tasks as tokens `(b, h, w, outputs)`, each on its decoder's own grid, and the size that they are for.
 ///
@@ -54,11 +54,8 @@ impl CoarseLogits {
     /// # Errors
     /// A number of channels that a task cannot have, or an empty side.
     pub fn activated(&self, other: Option<(usize, usize)>) -> Result<Vec<Vec<Raster>>> {
-        let mut steps = vec![ResizeStep { size: self.padded, kept: self.size }];
-        if let Some(size) = other.filter(|size| *size != self.size) {
-            steps.push(ResizeStep { size, kept: size });
-        }
         let (height, width) = other.unwrap_or(self.size);
+        let steps = self.steps((height, width));
         self.tasks
             .par_iter()
             .map(|(task, tokens)| {
@@ -80,6 +77,49 @@ impl CoarseLogits {
                 Ok(maps)
             })
             .collect()
+    }
+
+    /// The logits of task number `index` of the first image, resized to `size` = (rows, columns), and the map that they
+    /// stand for: some rows `(outputs, rows, columns)` and `(c, rows, columns)` at a time, from the top down, with the
+    /// number of the first row. The same numbers as [`activated`](Self::activated) gives; only some rows exist at once.
+    ///
+    /// # Errors
+    /// A number of channels that a task cannot have, an empty side; and those of `take`.
+    ///
+    /// # Panics
+    /// If there is no such task.
+    pub fn each_strip(
+        &self,
+        index: usize,
+        size: (usize, usize),
+        mut take: impl FnMut(usize, &Raster, &Raster) -> crate::Result<()>,
+    ) -> crate::Result<()> {
+        let (task, tokens) = &self.tasks[index];
+        let (_, _, _, channels) = tokens.dims4()?;
+        let make = |strip: Strip| {
+            let logits = Raster { channels, height: strip.rows, width: size.1, data: strip.planes };
+            let map = activate(*task, &logits).map_err(Error::wrap)?;
+            Ok((strip.first, logits, map))
+        };
+        // A tensor's error has no place for another with its causes.
+        let mut failed = None;
+        let made =
+            each_resized_strip(&tokens.narrow(0, 0, 1)?, &self.steps(size), make, |(first, logits, map)| {
+                take(first, &logits, &map).map_err(|error| {
+                    failed = Some(error);
+                    Error::Msg("stopped".to_owned())
+                })
+            });
+        failed.map_or(made.map_err(Into::into), Err)
+    }
+
+    /// From the tokens to the image's size and on to `size`.
+    fn steps(&self, size: (usize, usize)) -> Vec<ResizeStep> {
+        let mut steps = vec![ResizeStep { size: self.padded, kept: self.size }];
+        if size != self.size {
+            steps.push(ResizeStep { size, kept: size });
+        }
+        steps
     }
 }
 

@@ -175,5 +175,5 @@ fn panel(batch: &Batch, i: usize, specs: &[TaskSpec], maps: &[Raster], labels: &
         .zip(activated.iter().zip(labels))
         .map(|(spec, (map, label))| Compared { spec, prediction: Some(map), label: Some(label) })
         .collect();
-    Ok(compare(&image, &compared)?)
+    Ok(compare(&Picture::of_image(&image)?, &compared)?)
 }

@@ -3,6 +3,14 @@
 use crate::{Error, Result};
 use std::path::Path;
 
+/// Whether there is a file at `path`.
+///
+/// # Errors
+/// A folder on the way that may not be looked into.
+pub(crate) fn is_file(path: &Path) -> Result<bool> {
+    tadformer_files::is_file(path).map_err(Error::io("read", path))
+}
+
 /// Makes the folder `path` with what `fill` puts into it: beside it first, then renamed.
 ///
 /// # Errors
@@ -12,29 +20,16 @@ pub(crate) fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     if taken {
         return Err(Error::file(path, "is there already; name another folder with `--output`"));
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = tadformer_files::folder_of(path);
     std::fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
     let beside = tempfile::Builder::new()
         .prefix(".unfinished-")
         .tempdir_in(parent)
         .map_err(Error::io("make a folder in", parent))?;
     fill(beside.path())?;
-    readable_by_all(beside.path()).map_err(Error::io("make readable", beside.path()))?;
     std::fs::rename(beside.path(), path).map_err(Error::io("make the folder", path))?;
     // It has another name now, so there is nothing left to remove.
     let _ = beside.keep();
-    Ok(())
-}
-
-/// Temporary folders are made for their owner alone.
-#[cfg(unix)]
-fn readable_by_all(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn readable_by_all(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -50,7 +45,7 @@ mod tests {
             std::fs::write(folder.join("half"), "x").unwrap();
             Err(Error::Config("stop".to_owned()))
         });
-        assert!(refused.is_err());
+        assert!(refused.is_err_and(|error| error.to_string().contains("stop")));
         assert_eq!(std::fs::read_dir(place.path().join("a")).unwrap().count(), 0);
         write(&path, |folder| {
             std::fs::write(folder.join("whole"), "x").unwrap();
@@ -58,6 +53,13 @@ mod tests {
         })
         .unwrap();
         assert_eq!(std::fs::read_to_string(path.join("whole")).unwrap(), "x");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+            std::fs::create_dir(place.path().join("ordinary")).unwrap();
+            assert_eq!(mode(&path), mode(&place.path().join("ordinary")));
+        }
         let message = write(&path, |_| Ok(())).unwrap_err().to_string();
         assert!(message.contains("is there already"), "{message}");
     }

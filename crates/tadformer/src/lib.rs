@@ -20,6 +20,7 @@ mod evaluate;
 mod report;
 mod train;
 mod predict;
+mod map_files;
 mod export;
 mod import;
 
@@ -31,6 +32,7 @@ pub use evaluate::{Evaluation, ScoreRecord, evaluate, meter};
 pub use export::Export;
 pub use import::{Imported, import};
 pub use losses::{Losses, MultiTaskLoss, task_loss};
+pub use map_files::{MapFiles, RawFormat};
 pub use model::MultiTaskModel;
 pub use params::{GROUPS, ParameterCount};
 pub use predict::Predictor;

@@ -4,11 +4,12 @@ use crate::evaluate::raster;
 use crate::report::Report;
 use crate::saved::SavedModel;
 use crate::shared_backbone::SharedBackbone;
-use crate::{Config, Error, MultiTaskModel, Override, Result};
+use crate::{CoarseLogits, Config, Error, MultiTaskModel, Override, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tadformer_data::draw::activate;
+use tadformer_data::format::picture::Photo;
 use tadformer_data::{Pipeline, Raster, Sample, Task, TaskSpec};
 use tadformer_ops::{Entry, Mode, Rng, autocast, interpolate_planes, no_grad};
 
@@ -106,7 +107,8 @@ impl Predictor {
 
     /// Logits `(outputs, h, w)` of each task at the size of `picture` `(3, h, w)`, `0.0..=255.0`.
     ///
-    /// The picture is resized to the size that the model was trained at, and the logits back.
+    /// The picture is resized to the size that the model was trained at, and the logits back. They are as many numbers as the
+    /// picture has pixels, times the outputs of all tasks; [`coarse`](Self::coarse) gives them some rows at a time.
     ///
     /// # Errors
     /// A picture without pixels or with too many.
@@ -117,16 +119,17 @@ impl Predictor {
         self.logits(&self.image(picture)?)?.into_par_iter().map(resized).collect()
     }
 
-    /// What [`activate`](Self::activate) makes of [`predict`](Self::predict), the same numbers without the logits of whole
-    /// pictures: less memory and time where they are not asked for.
+    /// What the decoders say of a picture, to be resized to any size: to its own by
+    /// [`CoarseLogits::each_strip`], without a map in memory, or to a small one by [`CoarseLogits::activated`].
     ///
     /// # Errors
-    /// As both.
-    pub fn maps(&self, picture: &Raster) -> Result<Vec<Raster>> {
-        let image = self.image(picture)?;
+    /// A picture without pixels or with a side that is too long.
+    pub fn coarse(&self, picture: &Photo) -> Result<CoarseLogits> {
+        let [height, width] = self.config.data.size;
+        let image = Pipeline::photo(picture, [height, width])?;
+        let image = Tensor::from_vec(image.data, (1, 3, height, width), &Device::Cpu)?;
         let forward = || self.model.coarse_logits(&image, &mut Mode::Eval);
-        let coarse = autocast(self.config.precision, || no_grad(forward))?;
-        Ok(coarse.activated(Some((picture.height, picture.width)))?.into_iter().flatten().collect())
+        Ok(autocast(self.config.precision, || no_grad(forward))?)
     }
 
     /// A picture as the model takes it, `(1, 3, h, w)`.

@@ -1,6 +1,7 @@
 //! The scores of a run: before, best and last, as a table.
 
 use crate::evaluate::{Evaluation, ScoreRecord};
+use crate::folder::is_file;
 use crate::run::RunDir;
 use crate::session::Session;
 use crate::{Config, Error, Result};
@@ -99,7 +100,7 @@ impl Report {
     /// A file that cannot be understood.
     pub(crate) fn find(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        if path.is_file() { Self::parse(&path).map(Some) } else { Ok(None) }
+        if is_file(&path)? { Self::parse(&path).map(Some) } else { Ok(None) }
     }
 
     fn parse(path: &Path) -> Result<Self> {

@@ -2,11 +2,13 @@
 
 use crate::checkpoint::{Checkpoint, TrainState};
 use crate::config::WeightsSource;
+use crate::folder::is_file;
 use crate::{Config, Error, Override, Result};
 use serde::Serialize;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use tadformer_files::Durability;
 
 /// The folder of a run.
 ///
@@ -63,7 +65,7 @@ impl RunDir {
     /// A folder without a run.
     pub fn open(path: &Path) -> Result<Self> {
         let run = Self { path: path.to_owned() };
-        if !run.config_path().is_file() {
+        if !is_file(&run.config_path())? {
             return Err(Error::file(path, "holds no run: there is no `config.toml` in it"));
         }
         Ok(run)
@@ -104,7 +106,7 @@ impl RunDir {
     /// # Errors
     /// A run that was stopped before it had one, or a damaged file.
     pub(crate) fn read_checkpoint(&self, path: &Path) -> Result<Checkpoint> {
-        if !path.exists() {
+        if !is_file(path)? {
             return Err(Error::file(
                 &self.path,
                 format!(
@@ -131,13 +133,7 @@ impl RunDir {
     /// A folder that cannot be written to.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
-        let written = tempfile::NamedTempFile::new_in(&self.path).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
-        });
-        written.map_err(Error::io("write", &path))
+        tadformer_files::write(&path, bytes, Durability::Synced).map_err(Error::io("write", &path))
     }
 
     /// Holds the folder for this process until the lock is dropped; the system lets go of a killed process's lock.
@@ -146,8 +142,7 @@ impl RunDir {
     /// Another process that holds it, named by its number.
     pub fn lock(&self) -> Result<RunLock> {
         let path = self.path.join("run.lock");
-        let opened = File::options().create(true).read(true).write(true).truncate(false).open(&path);
-        let mut file = opened.map_err(Error::io("open", &path))?;
+        let mut file = open_lock(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -201,6 +196,24 @@ impl RunDir {
     fn config_path(&self) -> PathBuf {
         self.path.join("config.toml")
     }
+}
+
+/// Opens the lock file, or makes it. What it holds is overwritten, so it has to be the run's own: a link is not followed.
+fn open_lock(path: &Path) -> Result<File> {
+    let foreign = || Error::file(path, "is a link or no ordinary file, expected the run's lock; remove it");
+    let mut options = File::options();
+    options.create(true).read(true).write(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+    if path.is_symlink() {
+        return Err(foreign());
+    }
+    let file = options.open(path).map_err(Error::io("open", path))?;
+    let found = file.metadata().map_err(Error::io("open", path))?;
+    if found.is_file() { Ok(file) } else { Err(foreign()) }
 }
 
 /// Whether a line of the log was written after `state`, or is the half of a line at which a process was killed.
@@ -279,5 +292,29 @@ mod tests {
         assert!(message.contains(&format!("locked by process {}", std::process::id())), "{message}");
         drop(lock);
         run.lock().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_its_target_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir { path: folder.path().to_owned() };
+        let target = folder.path().join("letter.txt");
+        std::fs::write(&target, "dear reader").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join("run.lock")).unwrap();
+        let message = run.lock().unwrap_err().to_string();
+        assert!(message.contains("run.lock") && message.contains("is a link"), "{message}");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "dear reader");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_of_a_run_have_the_permissions_of_the_umask() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
+        run.log().unwrap();
+        let mode = |name: &str| run.path().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode("config.toml"), mode("log.jsonl"));
     }
 }

@@ -4,6 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::complete::Complete;
 use crate::export;
 use crate::export::adapter::{self, AdapterConfig};
+use crate::folder::is_file;
 use crate::pretrained::all_to_candle;
 use crate::report::Report;
 use crate::run::RunDir;
@@ -47,11 +48,11 @@ enum Form {
 
 impl Form {
     fn of(folder: &Path) -> Result<Self> {
-        let has = |name: &str| folder.join(name).is_file();
-        if has(adapter::CONFIG) {
+        let has = |name: &str| is_file(&folder.join(name));
+        if has(adapter::CONFIG)? {
             Ok(Self::Adapter)
-        } else if has("config.toml") {
-            Ok(if has(export::MODEL) { Self::Whole } else { Self::Run })
+        } else if has("config.toml")? {
+            Ok(if has(export::MODEL)? { Self::Whole } else { Self::Run })
         } else {
             Err(Error::file(
                 folder,
@@ -74,7 +75,7 @@ impl SavedModel {
             Form::Run => {
                 let run = RunDir::open(folder)?;
                 let best = run.best_checkpoint();
-                let file = if best.is_file() { best } else { run.last_checkpoint() };
+                let file = if is_file(&best)? { best } else { run.last_checkpoint() };
                 let Checkpoint { state, tensors, .. } = run.read_checkpoint(&file)?;
                 Ok(Self { file, config, tensors, base: Base::File(state.origin), report })
             }

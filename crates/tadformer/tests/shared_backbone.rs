@@ -9,6 +9,7 @@ use tadformer::{
 };
 use tadformer_backbone::SwinConfig;
 use tadformer_data::Raster;
+use tadformer_data::format::picture::Photo;
 use tadformer_ops::Role;
 
 /// A network of a few thousand numbers.
@@ -112,7 +113,10 @@ fn a_packed_model_predicts_the_same_and_leaves_its_backbone_to_others() {
             assert!((x - y).abs() <= 1e-4 * y.abs().max(1.0), "{task}: {x} instead of {y}");
         }
     }
-    assert_eq!(packed.maps(&picture).unwrap(), packed.activate(&packed.predict(&picture).unwrap()).unwrap());
+    let photo = Photo { width: 50, height: 40, rgb: vec![90; 3 * 40 * 50] };
+    let maps = packed.coarse(&photo).unwrap().activated(Some((40, 50))).unwrap();
+    let maps: Vec<Raster> = maps.into_iter().flatten().collect();
+    assert_eq!(maps, packed.activate(&packed.predict(&picture).unwrap()).unwrap());
     let refused = |result: Result<(), tadformer::Error>, part: &str| {
         let message = result.unwrap_err().to_string();
         assert!(message.contains(part), "{message}");

@@ -1,8 +1,8 @@
 //! Blocks of a Markdown file that this program writes, between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
 
 use anyhow::{Context, Result, bail};
-use std::io::Write;
 use std::path::Path;
+use tadformer_files::Durability;
 
 /// Puts `content` between the marks of the block `name`.
 ///
@@ -45,27 +45,9 @@ pub(crate) fn update(path: &Path, blocks: &[(&str, String)]) -> Result<()> {
 /// # Errors
 /// A folder that cannot be written to.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = std::fs::create_dir_all(folder).and_then(|()| {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        readable_by_all(file.as_file())?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    });
+    let written = std::fs::create_dir_all(tadformer_files::folder_of(path))
+        .and_then(|()| tadformer_files::write(path, bytes, Durability::Synced));
     written.with_context(|| format!("cannot write `{}`", path.display()))
-}
-
-/// A temporary file is its owner's alone; a document is not.
-fn readable_by_all(file: &std::fs::File) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
 }
 
 #[cfg(test)]

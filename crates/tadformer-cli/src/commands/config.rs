@@ -2,7 +2,9 @@
 
 use crate::args::ConfigArgs;
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use tadformer::{Config, Override};
+use tadformer_data::did_you_mean;
 
 /// The configurations that come with the program, by name.
 const PRESETS: [(&str, &str); 4] = [
@@ -43,7 +45,7 @@ fn descriptor_tasks(args: &ConfigArgs, data: &str) -> Result<Option<Override>> {
     let Some(root) = args.root.as_ref().filter(|_| args.tasks.is_empty()) else { return Ok(None) };
     let descriptor = tadformer_data::dataset::descriptor(data, root)?;
     let tasks: Vec<String> = descriptor.tasks.iter().map(|task| task.task.clone()).collect();
-    Ok(Some(Override::list("data.tasks", &tasks)))
+    Ok(Some(Override::new("data.tasks", Override::list(&tasks))))
 }
 
 /// The configuration of the text `text`, which came from `origin`, with what the arguments change.
@@ -55,7 +57,7 @@ pub(crate) fn change(args: &ConfigArgs, text: &str, origin: &str) -> Result<Conf
 fn changed(args: &ConfigArgs, text: &str, origin: &str, first: Option<Override>) -> Result<Config> {
     let base = Config::parse(text, origin, &[])?;
     let mut changes: Vec<Override> = first.into_iter().collect();
-    changes.extend(overrides(args, &base));
+    changes.extend(overrides(args, &base)?);
     changes.extend(args.set.iter().cloned());
     Ok(Config::parse(text, origin, &changes)?)
 }
@@ -65,8 +67,9 @@ fn preset(name: &str) -> Result<(String, String)> {
         Some((name, text)) => Ok(((*text).to_owned(), (*name).to_owned())),
         None => {
             let known: Vec<_> = PRESETS.iter().skip(1).map(|(name, _)| *name).collect();
+            let nearest = did_you_mean(name, known.iter().copied().chain(["synthetic", "folder"]));
             bail!(
-                "`--data {name}`: expected `synthetic`, `{}`, or with `--root` a folder that has a `dataset.toml`",
+                "`--data {name}`: expected `synthetic`, `{}`, or with `--root` a folder that has a `dataset.toml`{nearest}",
                 known.join("`, `")
             )
         }
@@ -74,36 +77,50 @@ fn preset(name: &str) -> Result<(String, String)> {
 }
 
 /// What the flags change.
-fn overrides(args: &ConfigArgs, base: &Config) -> Vec<Override> {
+fn overrides(args: &ConfigArgs, base: &Config) -> Result<Vec<Override>> {
     let mut changes = Vec::new();
     if let Some(data) = &args.data {
-        changes.push(Override::new("data.name", data.as_str()));
+        changes.push(Override::flag("--data", "data.name", data.as_str()));
     }
     if let Some(root) = &args.root {
-        changes.push(Override::new("data.root", root.to_string_lossy().as_ref()));
+        changes.push(Override::flag("--root", "data.root", utf8("--root", root)?));
     }
     if !args.tasks.is_empty() {
-        changes.push(Override::list("data.tasks", &args.tasks));
+        changes.push(Override::flag("--tasks", "data.tasks", Override::list(&args.tasks)));
     }
     if let Some(backbone) = &args.backbone {
-        changes.push(Override::new("model.backbone", backbone.as_str()));
+        changes.push(Override::flag("--backbone", "model.backbone", backbone.as_str()));
     }
     if let Some(weights) = &args.weights {
-        changes.push(Override::new("model.weights", weights.as_str()));
+        changes.push(Override::flag("--weights", "model.weights", weights.as_str()));
     }
     if let Some(epochs) = args.epochs {
         let warmup = base.train.schedule.warmup_epochs as i64;
-        let warmup = (warmup * epochs / base.train.epochs as i64).min(warmup);
+        let warmup = (warmup.saturating_mul(epochs) / base.train.epochs as i64).min(warmup);
         // The warm-up goes first: every single change must leave a valid configuration.
         changes.push(Override::new("train.schedule.warmup_epochs", warmup.max(0)));
-        changes.push(Override::new("train.epochs", epochs));
+        changes.push(Override::flag("--epochs", "train.epochs", epochs));
     }
-    let numbers =
-        [("model.adaptation.rank", args.rank), ("train.batch_size", args.batch_size), ("seed", args.seed)];
-    for (key, value) in numbers {
-        changes.extend(value.map(|value| Override::new(key, value)));
+    let numbers = [
+        ("--rank", "model.adaptation.rank", args.rank),
+        ("--batch-size", "train.batch_size", args.batch_size),
+        ("--seed", "seed", args.seed),
+    ];
+    for (flag, key, value) in numbers {
+        changes.extend(value.map(|value| Override::flag(flag, key, value)));
     }
-    changes
+    Ok(changes)
+}
+
+/// A path as a configuration holds it. TOML is UTF-8, and a name that is only like the folder's would be another folder.
+pub(crate) fn utf8<'a>(flag: &str, path: &'a Path) -> Result<&'a str> {
+    path.to_str().with_context(|| {
+        format!(
+            "`{flag} {}`: the name is not UTF-8, and the run's configuration, a UTF-8 text, has to hold it; rename the folder \
+             or give a link to it",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]

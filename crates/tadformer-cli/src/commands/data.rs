@@ -2,11 +2,14 @@
 
 use super::config::resolve;
 use crate::args::{Data, DataCheck, DataShow};
-use crate::progress::counted;
+use crate::progress::Counted;
+use crate::say::out;
 use anyhow::{Context, Result};
 use std::process::ExitCode;
-use tadformer_data::draw::{Compared, compare};
-use tadformer_data::{Pipeline, Sample, Task, TaskSpec, augmentation_stream, check, dataset, denormalize};
+use tadformer_data::draw::{Compared, Picture, compare};
+use tadformer_data::{
+    Pipeline, Sample, Task, TaskSpec, augmentation_stream, check, dataset, denormalize, did_you_mean,
+};
 
 pub(crate) fn run(command: &Data) -> Result<ExitCode> {
     match command {
@@ -19,14 +22,14 @@ pub(crate) fn run(command: &Data) -> Result<ExitCode> {
 fn list() -> Result<ExitCode> {
     for set in dataset::list() {
         let tasks: Vec<_> = set.tasks.iter().map(|task| task.task.as_str()).collect();
-        println!("{}: {}\n  tasks: {}", set.name, set.title, tasks.join(", "));
+        out!("{}: {}\n  tasks: {}", set.name, set.title, tasks.join(", "))?;
         for (what, text) in [("licence", &set.licence), ("obtain", &set.obtain)] {
             if !text.is_empty() {
-                println!("  {what}: {}", text.trim().replace('\n', "\n    "));
+                out!("  {what}: {}", text.trim().replace('\n', "\n    "))?;
             }
         }
         for sum in &set.checksums {
-            println!("  {} of {}: {}", sum.function, sum.file, sum.value);
+            out!("  {} of {}: {}", sum.function, sum.file, sum.value)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -38,23 +41,25 @@ fn check_set(args: &DataCheck) -> Result<ExitCode> {
         .tasks
         .iter()
         .map(|name| {
-            let known = || format!("`--tasks {name}`: expected some of `{}`", Task::names().join("`, `"));
+            let known = || {
+                let (known, nearest) = (Task::names(), did_you_mean(name, Task::names()));
+                format!("`--tasks {name}`: expected some of `{}`{nearest}", known.join("`, `"))
+            };
             Task::from_name(name).with_context(known)
         })
         .collect::<Result<_>>()?;
     let splits: Vec<&str> = args.splits.iter().map(String::as_str).collect();
-    let bar = counted("checking", 0);
+    let mut progress = Counted::new("checking", 0);
     let report = check::check(&descriptor, &args.root, &splits, &tasks, args.list, |split, done, of| {
-        bar.set_prefix(format!("checking {split}"));
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
+        progress.name(format!("checking {split}"), of as u64);
+        progress.at(done as u64);
     });
-    bar.finish_and_clear();
+    progress.finish();
     let report = report?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        println!("{report}");
+        out!("{report}")?;
     }
     Ok(if report.problem_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -76,14 +81,14 @@ fn show(args: &DataShow) -> Result<ExitCode> {
             draw(sample, set.tasks())?.save_png(args.output.join(format!("{name}_{kind}.png")))?;
         }
     }
-    println!("{} samples are in `{}`.", args.samples.min(set.len()), args.output.display());
+    out!("{} samples are in `{}`.", args.samples.min(set.len()), args.output.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn draw(sample: &Sample, specs: &[TaskSpec]) -> Result<tadformer_data::draw::Picture> {
+fn draw(sample: &Sample, specs: &[TaskSpec]) -> Result<Picture> {
     let compared: Vec<Compared<'_>> = specs
         .iter()
         .filter_map(|spec| Some(Compared { spec, prediction: None, label: Some(sample.label(spec.task)?) }))
         .collect();
-    Ok(compare(&sample.image, &compared)?)
+    Ok(compare(&Picture::of_image(&sample.image)?, &compared)?)
 }

@@ -2,6 +2,7 @@
 
 use super::saved::open;
 use crate::args::{self, What};
+use crate::say::out;
 use anyhow::Result;
 use std::process::ExitCode;
 use tadformer::Export;
@@ -21,9 +22,9 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode> {
         files.push((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
     }
     files.sort();
-    println!("In `{}`:", args.output.display());
+    out!("In `{}`:", args.output.display())?;
     for (name, bytes) in files {
-        println!("  {name}  {:.2} MB", bytes as f64 / 1e6);
+        out!("  {name}  {:.2} MB", bytes as f64 / 1e6)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use super::config::{change, resolve};
 use super::weights;
 use crate::args::{ConfigArgs, Finetune};
 use crate::progress::TrainingProgress;
+use crate::say::{note, out};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
                 None => Session::fresh(config)?,
             };
             if !session.unknown.is_empty() {
-                eprintln!("left out of the weight file: `{}`", session.unknown.join("`, `"));
+                note!("left out of the weight file: `{}`", session.unknown.join("`, `"));
             }
             let run = match &args.output {
                 Some(path) => RunDir::create(path, &session.config)?,
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     if !args.quiet {
         let count = ParameterCount::of(&trainer.session().store.entries());
         let tasks: Vec<_> = trainer.session().specs.iter().map(|spec| spec.task.name).collect();
-        eprintln!(
+        note!(
             "{} of {} parameters train, for {}, products in {}; the run is in `{}`",
             grouped(count.trainable),
             grouped(count.total),
@@ -60,8 +61,8 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
     let mut progress = TrainingProgress::new(args.quiet);
     let result = trainer.run(&mut progress).map(tadformer::Report::table);
     progress.finish();
-    println!("{}", result?);
-    println!("Pictures, scores and checkpoints are in `{}`.", trainer.run_dir().path().display());
+    out!("{}", result?)?;
+    out!("Pictures, scores and checkpoints are in `{}`.", trainer.run_dir().path().display())?;
     Ok(ExitCode::SUCCESS)
 }
 

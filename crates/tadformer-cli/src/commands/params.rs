@@ -3,6 +3,7 @@
 use super::config::resolve;
 use super::finetune::grouped;
 use crate::args::Params;
+use crate::say::out;
 use anyhow::Result;
 use std::process::ExitCode;
 use tadformer::{GROUPS, ParameterCount, SavedModel};
@@ -14,17 +15,17 @@ pub(crate) fn run(args: &Params) -> Result<ExitCode> {
     };
     let count = ParameterCount::of_model(&config.model, &config.data.specs()?)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&count)?);
+        out!("{}", serde_json::to_string_pretty(&count)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("| group | trainable |\n| --- | ---: |");
+    out!("| group | trainable |\n| --- | ---: |")?;
     for group in GROUPS {
         if let Some(numbers) = count.groups.get(group) {
-            println!("| {group} | {} |", grouped(*numbers));
+            out!("| {group} | {} |", grouped(*numbers))?;
         }
     }
     let share = 100.0 * count.trainable as f64 / count.total as f64;
-    println!("| **trainable** | **{}** |", grouped(count.trainable));
-    println!("| all | {} |\n\n{share:.1} % of the parameters train.", grouped(count.total));
+    out!("| **trainable** | **{}** |", grouped(count.trainable))?;
+    out!("| all | {} |\n\n{share:.1} % of the parameters train.", grouped(count.total))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,18 +1,19 @@
 //! `predict`.
 
 use super::saved::open;
-use crate::args::{PrecisionName, Predict};
-use crate::progress::counted;
+use crate::args::{PrecisionName, Predict, RawName};
+use crate::progress::Counted;
+use crate::say::{self, note, out};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tadformer::Predictor;
-use tadformer_data::draw::{Compared, compare, draw_map};
+use tadformer::{MapFiles, Predictor, RawFormat};
+use tadformer_data::Task;
+use tadformer_data::format::npy::NpyWriter;
 use tadformer_data::format::picture::{self, Orientation};
-use tadformer_data::{Raster, Task, TaskSpec};
-use tadformer_weights::StateDict;
+use tadformer_weights::{SafetensorsWriter, StateDict};
 
 /// Files that a folder is searched for.
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "safetensors"];
@@ -25,23 +26,28 @@ pub(crate) fn run(args: &Predict) -> Result<ExitCode> {
     predictor.pack()?;
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make the folder `{}`", args.output.display()))?;
-    let bar = counted("predicting", inputs.len() as u64);
+    let mut progress = Counted::new("predicting", inputs.len() as u64);
     let mut failed = 0;
-    for (path, stem) in &inputs {
+    for (done, (path, name)) in inputs.iter().enumerate() {
         // One bad picture among many should not lose the others.
-        if let Err(error) = predict(&predictor, path, stem, args) {
-            failed += 1;
-            bar.suspend(|| eprintln!("error: {error:#}"));
+        match predict(&predictor, path, name, args) {
+            Ok(notes) => progress.aside(|| {
+                notes.iter().for_each(|text| note!("note: `{}`: {text}", path.display()));
+            }),
+            Err(error) => {
+                failed += 1;
+                progress.aside(|| say::error(&error));
+            }
         }
-        bar.inc(1);
+        progress.at(done as u64 + 1);
     }
-    bar.finish_and_clear();
-    println!("{} of {} inputs are in `{}`.", inputs.len() - failed, inputs.len(), args.output.display());
+    progress.finish();
+    out!("{} of {} inputs are in `{}`.", inputs.len() - failed, inputs.len(), args.output.display())?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Every input file with the name that its outputs get; folders are searched, names made unique.
-fn inputs(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
+fn inputs(paths: &[PathBuf]) -> Result<Vec<(PathBuf, OsString)>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -64,12 +70,17 @@ fn inputs(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
             files.push(path.clone());
         }
     }
-    let mut named: Vec<(PathBuf, String)> = Vec::with_capacity(files.len());
+    let mut named: Vec<(PathBuf, OsString)> = Vec::with_capacity(files.len());
     for file in files {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let taken = |name: &str| named.iter().any(|(_, other)| other == name);
+        let stem = file.file_stem().unwrap_or_default().to_owned();
+        let taken = |name: &OsStr| named.iter().any(|(_, other)| other == name);
+        let numbered = |i: u32| {
+            let mut name = stem.clone();
+            name.push(format!("-{i}"));
+            name
+        };
         let name = if taken(&stem) {
-            (2..).map(|i| format!("{stem}-{i}")).find(|name| !taken(name)).expect("some number is free")
+            (2..).map(numbered).find(|name| !taken(name)).expect("some number is free")
         } else {
             stem
         };
@@ -78,41 +89,18 @@ fn inputs(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
     Ok(named)
 }
 
-fn predict(predictor: &Predictor, path: &Path, stem: &str, args: &Predict) -> Result<()> {
+/// Writes what belongs to one input, and gives a sentence for everything that a file could not hold.
+fn predict(predictor: &Predictor, path: &Path, name: &OsStr, args: &Predict) -> Result<Vec<String>> {
+    let raw = args.raw.map(RawName::format);
+    let context = || format!("`{}`", path.display());
     let is_tensor = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
     if is_tensor {
-        let logits =
-            predictor.logits(&image_tensor(path)?).with_context(|| format!("`{}`", path.display()))?;
-        return write_raw(&args.output.join(format!("{stem}.safetensors")), &logits);
+        let logits = predictor.logits(&image_tensor(path)?).with_context(context)?;
+        write_logits(&args.output, name, raw.unwrap_or(RawFormat::Safetensors), &logits)?;
+        return Ok(Vec::new());
     }
-    let picture = picture::read(path, Orientation::Upright)?.to_raster();
-    let context = || format!("`{}`", path.display());
-    let maps = if args.raw {
-        let logits = predictor.predict(&picture).with_context(context)?;
-        let tensors: Vec<(Task, Tensor)> = logits
-            .iter()
-            .map(|(task, map)| {
-                let shape = (1, map.channels, map.height, map.width);
-                Ok((*task, Tensor::from_slice(&map.data, shape, &Device::Cpu)?))
-            })
-            .collect::<Result<_>>()?;
-        write_raw(&args.output.join(format!("{stem}.safetensors")), &tensors)?;
-        predictor.activate(&logits)?
-    } else {
-        predictor.maps(&picture).with_context(context)?
-    };
-    let maps: Vec<(&TaskSpec, &Raster)> = predictor.tasks().iter().zip(&maps).collect();
-    let panel = || -> Result<()> {
-        let compared: Vec<_> =
-            maps.iter().map(|(spec, map)| Compared { spec, prediction: Some(map), label: None }).collect();
-        Ok(compare(&picture, &compared)?.save_png(args.output.join(format!("{stem}_panel.png")))?)
-    };
-    let map = |(spec, map): &(&TaskSpec, &Raster)| -> Result<()> {
-        Ok(draw_map(spec, map, None)?.save_png(args.output.join(format!("{stem}_{}.png", spec.task)))?)
-    };
-    // The panel is as large as all maps together.
-    let (panel, maps) = rayon::join(panel, || maps.par_iter().try_for_each(map));
-    panel.and(maps)
+    let picture = picture::read(path, Orientation::Upright)?;
+    MapFiles { folder: &args.output, name, raw }.write(predictor, &picture).with_context(context)
 }
 
 /// The normalised images of a safetensors file.
@@ -128,11 +116,31 @@ fn image_tensor(path: &Path) -> Result<Tensor> {
     }
 }
 
-fn write_raw(path: &Path, logits: &[(Task, Tensor)]) -> Result<()> {
-    let mut file = StateDict::new();
-    for (task, tensor) in logits {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        file.insert(tadformer_weights::Tensor::from_f32(task.name, tensor.dims().to_vec(), &values)?)?;
+/// Logits `(b, c, h, w)` as they are.
+fn write_logits(folder: &Path, name: &OsStr, format: RawFormat, logits: &[(Task, Tensor)]) -> Result<()> {
+    let path = |ending: &str| {
+        let mut name = name.to_owned();
+        name.push(ending);
+        folder.join(name)
+    };
+    let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+    match format {
+        RawFormat::Safetensors => {
+            let tensors: Vec<_> =
+                logits.iter().map(|(task, tensor)| (task.name, tensor.dims().to_vec())).collect();
+            let mut file = SafetensorsWriter::create(path(".safetensors"), &tensors)?;
+            for (task, tensor) in logits {
+                file.write(task.name, 0, &values(tensor)?)?;
+            }
+            file.finish()?;
+        }
+        RawFormat::Npy => {
+            for (task, tensor) in logits {
+                let mut file = NpyWriter::create(path(&format!("_{}.npy", task.name)), tensor.dims())?;
+                file.write(0, &values(tensor)?)?;
+                file.finish()?;
+            }
+        }
     }
-    Ok(file.write_safetensors(path)?)
+    Ok(())
 }

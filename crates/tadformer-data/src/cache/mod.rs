@@ -7,12 +7,13 @@
 mod block;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use tadformer_files::{Durability, WholeFile};
 
 use crate::{Dataset, Error, Result, Sample, TaskSpec};
 
@@ -136,8 +137,7 @@ fn build(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(PositionedFile, Vec<Block>)> {
     let failed = || Error::io("write the cache", path);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(folder).map_err(failed())?);
+    let mut file = WholeFile::create(path).map_err(failed())?;
     file.write_all(MARK).map_err(failed())?;
     let mut offset = MARK.len() as u64;
     let mut index = Index { key, blocks: Vec::with_capacity(dataset.len()) };
@@ -161,9 +161,7 @@ fn build(
     file.write_all(&(text.len() as u64).to_le_bytes()).map_err(failed())?;
     file.write_all(&checksum(&text).to_le_bytes()).map_err(failed())?;
     file.write_all(MARK).map_err(failed())?;
-    let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
-    file.as_file().sync_all().map_err(failed())?;
-    let file = file.persist(path).map_err(|error| failed()(error.error))?;
+    let file = file.commit(Durability::Synced).map_err(failed())?;
     Ok((PositionedFile::new(file), index.blocks))
 }
 

@@ -62,7 +62,7 @@ fn check_split(
     let dataset = match FolderDataset::index(descriptor, root, split, tasks) {
         Ok(dataset) => dataset,
         // A list that is missing or empty is a finding about this split; the others are still checked.
-        Err(error @ (Error::Io { .. } | Error::Decode { .. })) if known => {
+        Err(error @ (Error::Io { .. } | Error::File { .. } | Error::Decode { .. })) if known => {
             return Ok(SplitReport::unreadable(split, describe(&error)));
         }
         Err(error @ Error::Layout { .. }) if known && root.is_dir() => {

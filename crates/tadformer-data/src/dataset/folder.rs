@@ -140,7 +140,9 @@ impl FolderDataset {
                 }
                 let other = paths.iter().find_map(|path| listing.other_case(&self.root.join(path)));
                 let tried: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-                let hint = other.map(|name| format!(" (there is `{}`)", name.display())).unwrap_or_default();
+                let unreadable = paths.iter().find_map(|path| listing.unreadable(&self.root.join(path)));
+                let hint = other.map(|name| format!("there is `{}`", name.display())).or(unreadable);
+                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
                 missing.push(MissingFile {
                     sample,
                     what,
@@ -214,7 +216,7 @@ impl FolderDataset {
     ) -> Result<Option<(usize, PathBuf)>> {
         for (at, place) in places.into_iter().enumerate() {
             let path = self.root.join(place.pattern.path(&self.split, id));
-            if !path.exists() {
+            if !tadformer_files::is_file(&path).map_err(Error::io("read", &path))? && !path.exists() {
                 continue;
             }
             if let Some(folder) = &place.confined_to {

@@ -64,7 +64,8 @@ pub fn list() -> &'static [Descriptor] {
 /// # Errors
 /// An unknown name, or a `dataset.toml` that cannot be understood.
 pub fn descriptor(name: &str, root: &Path) -> Result<Descriptor> {
-    if root.join("dataset.toml").is_file() {
+    let own = root.join("dataset.toml");
+    if tadformer_files::is_file(&own).map_err(Error::io("read", &own))? {
         let own = Descriptor::read(root)?;
         if name == "folder" || name == own.name {
             return Ok(own);

@@ -85,7 +85,7 @@ fn scan(folder: &Path, prefix: &str, ending: &str, depth: usize, ids: &mut Vec<S
         let entry = entry.map_err(Error::io("list", folder))?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
-            return Err(Error::decode(entry.path(), "file name", "it is not UTF-8; rename the file"));
+            return Err(Error::file(entry.path(), "its name is not UTF-8; rename it"));
         };
         let path = entry.path();
         let is_folder = match entry.file_type() {
@@ -101,7 +101,7 @@ fn scan(folder: &Path, prefix: &str, ending: &str, depth: usize, ids: &mut Vec<S
             name.strip_suffix(ending).filter(|stem| !stem.is_empty() && !stem.starts_with('.'))
         {
             let id = format!("{prefix}{stem}");
-            check_id(&id).map_err(|reason| Error::decode(&path, "file name", reason))?;
+            check_id(&id).map_err(|reason| Error::file(&path, reason))?;
             ids.push(id);
         }
     }

@@ -44,7 +44,7 @@ impl Range {
         if low <= high { Self { low, high } } else { Self { low: 0.0, high: 1.0 } }
     }
 
-    fn place(self, value: f32) -> f32 {
+    pub(super) fn place(self, value: f32) -> f32 {
         (value - self.low) / (self.high - self.low).max(f32::MIN_POSITIVE)
     }
 }
@@ -79,12 +79,13 @@ pub fn draw_map(spec: &TaskSpec, map: &Raster, range: Option<Range>) -> Result<P
     Ok(picture)
 }
 
-/// The colours of a range from low to high, with both ends in figures, in metres.
+/// The colours of a range from low to high, with both ends in figures, in metres; at least as wide as these and some colour.
 pub fn colour_bar(range: Range, width: usize) -> Picture {
     const INK: [u8; 3] = [225; 3];
     const GROUND: [u8; 3] = [24; 3];
     let (low, high) = (format!("{:.1} m", range.low), format!("{:.1} m", range.high));
     let height = GLYPH_HEIGHT + 4;
+    let width = width.max(text_width(&low, 1) + text_width(&high, 1) + 8 + 16);
     let mut bar = Picture::filled(height, width, GROUND);
     let (left, right) = (text_width(&low, 1) + 4, width.saturating_sub(text_width(&high, 1) + 4));
     for x in left..right {
@@ -98,7 +99,7 @@ pub fn colour_bar(range: Range, width: usize) -> Picture {
     bar
 }
 
-fn check_channels(task: Task, map: &Raster, wanted: usize) -> Result<()> {
+pub(super) fn check_channels(task: Task, map: &Raster, wanted: usize) -> Result<()> {
     if map.channels == wanted && map.data.len() == wanted * map.height * map.width {
         return Ok(());
     }
@@ -111,7 +112,7 @@ fn check_channels(task: Task, map: &Raster, wanted: usize) -> Result<()> {
     )))
 }
 
-fn class_colour(spec: &TaskSpec, value: f32, y: usize, x: usize) -> Result<[u8; 3]> {
+pub(super) fn class_colour(spec: &TaskSpec, value: f32, y: usize, x: usize) -> Result<[u8; 3]> {
     let index = value as usize;
     let known = value >= 0.0 && value.fract() == 0.0;
     spec.palette.get(index).copied().filter(|_| known).ok_or_else(|| {
@@ -128,7 +129,8 @@ fn hatch(y: usize, x: usize) -> [u8; 3] {
     if (y + x) % 8 < 4 { [96; 3] } else { [120; 3] }
 }
 
-fn level(share: f32) -> u8 {
+/// A share of `0..=1` as eight bits.
+pub(super) fn level(share: f32) -> u8 {
     (255.0 * share).clamp(0.0, 255.0).round() as u8
 }
 

@@ -3,11 +3,13 @@
 mod colour_map;
 mod font;
 mod map;
+mod map_file;
 mod palette;
 mod panel;
 mod picture;
 
 pub use map::{Range, activate, colour_bar, draw_map};
+pub use map_file::{MAX_MILLIMETRES, MapFile};
 pub use palette::voc_palette;
-pub use panel::{Compared, compare, panel};
+pub use panel::{Compared, compare, fit, panel};
 pub use picture::Picture;

@@ -10,14 +10,15 @@ const GAP: usize = 4;
 const GROUND: [u8; 3] = [24; 3];
 const INK: [u8; 3] = [225; 3];
 
-/// Pictures with titles, from left to right, `per_row` in a row (all in one if it is 0), as wide as they are.
-///
-/// Titles grow with the pictures; one that is wider than its picture is cut off.
+/// Pictures with titles, from left to right, `per_row` in a row (all in one if it is 0), each as wide as the widest picture
+/// or title. Titles grow with the pictures.
 pub fn panel(columns: &[(&str, Picture)], per_row: usize) -> Picture {
     let per_row = if per_row == 0 { columns.len().max(1) } else { per_row };
-    let cell_width = columns.iter().map(|(_, picture)| picture.width).max().unwrap_or(0);
     let cell_height = columns.iter().map(|(_, picture)| picture.height).max().unwrap_or(0);
-    let longest = columns.iter().map(|(title, _)| text_width(title, 1)).max().unwrap_or(0).max(1);
+    let longest = columns.iter().map(|(title, _)| text_width(title, 1)).max().unwrap_or(0);
+    let widest = columns.iter().map(|(_, picture)| picture.width).max().unwrap_or(0);
+    // A title begins one pixel to the right of its picture's edge.
+    let (cell_width, longest) = (widest.max(longest + 1), longest.max(1));
     let scale = (cell_height / 220).clamp(1, (cell_width / longest).max(1));
     let head = GLYPH_HEIGHT * scale + 2 * GAP;
     let rows = columns.len().div_ceil(per_row);
@@ -32,6 +33,22 @@ pub fn panel(columns: &[(&str, Picture)], per_row: usize) -> Picture {
         canvas.paste(picture, y + head, x);
     }
     canvas
+}
+
+/// Rows and columns of a picture of `size` = (rows, columns) brought within `side` × `side` pixels, at least one each; its
+/// own where they are no larger.
+///
+/// ```
+/// assert_eq!(tadformer_data::draw::fit((3000, 4000), 640), (480, 640));
+/// assert_eq!(tadformer_data::draw::fit((300, 400), 640), (300, 400));
+/// ```
+pub fn fit(size: (usize, usize), side: usize) -> (usize, usize) {
+    let longest = size.0.max(size.1);
+    if longest <= side {
+        return size;
+    }
+    let scaled = |n: usize| ((n as f64 * side as f64 / longest as f64).round() as usize).max(1);
+    (scaled(size.0), scaled(size.1))
 }
 
 /// A task's prediction and label, for [`compare`].
@@ -50,8 +67,8 @@ pub struct Compared<'a> {
 ///
 /// # Errors
 /// As [`draw_map`].
-pub fn compare(image: &Raster, tasks: &[Compared<'_>]) -> Result<Picture> {
-    let mut cells = vec![("input".to_owned(), Picture::of_image(image)?)];
+pub fn compare(image: &Picture, tasks: &[Compared<'_>]) -> Result<Picture> {
+    let mut cells = vec![("input".to_owned(), image.clone())];
     let pairs = tasks.iter().any(|entry| entry.prediction.is_some() && entry.label.is_some());
     for entry in tasks {
         let name = entry.spec.task.name;
@@ -95,7 +112,7 @@ fn draw_with_bar(spec: &TaskSpec, map: &Raster, range: Option<Range>) -> Result<
         return Ok(drawn);
     };
     let bar = colour_bar(range, drawn.width);
-    let mut both = Picture::filled(drawn.height + bar.height, drawn.width, GROUND);
+    let mut both = Picture::filled(drawn.height + bar.height, drawn.width.max(bar.width), GROUND);
     both.paste(&drawn, 0, 0);
     both.paste(&bar, drawn.height, 0);
     Ok(both)
@@ -129,23 +146,56 @@ mod tests {
 
     #[test]
     fn prediction_and_label_share_one_range_and_one_row() {
-        let image = Raster::filled(3, 24, 40, 128.0);
+        // As wide as the longest title and the figures of the colour bar need.
+        const WIDTH: usize = 120;
+        let image = Picture::filled(24, WIDTH, [128; 3]);
         let spec = TaskSpec {
             task: Task::from_name("depth").expect("a task"),
             outputs: 1,
             classes: Vec::new(),
             palette: Vec::new(),
         };
-        let mut label = Raster::filled(1, 24, 40, 2.0);
+        let mut label = Raster::filled(1, 24, WIDTH, 2.0);
         (label.data[0], label.data[1]) = (6.0, IGNORE);
-        let prediction = Raster::filled(1, 24, 40, 6.0);
+        let prediction = Raster::filled(1, 24, WIDTH, 6.0);
         let entry = Compared { spec: &spec, prediction: Some(&prediction), label: Some(&label) };
         let head = GLYPH_HEIGHT + 2 * GAP;
         let three = compare(&image, &[entry]).expect("drawn");
-        let at = |column: usize| three.get(head, GAP + column * (40 + GAP));
+        let at = |column: usize| three.get(head, GAP + column * (WIDTH + GAP));
         assert_eq!(at(0), Some([128; 3]));
         assert_eq!(at(1), at(2), "6 m looks the same in both");
         let seven = compare(&image, &[entry; 6]).expect("drawn");
-        assert_eq!(seven.width, 7 * (40 + GAP) + GAP);
+        assert_eq!(seven.width, 7 * (WIDTH + GAP) + GAP);
+    }
+
+    #[test]
+    fn no_title_is_cut_off_and_none_reaches_into_the_next_column() {
+        let small = || Picture::filled(20, 10, [1; 3]);
+        let title = "human_parts: label";
+        let drawn = panel(&[(title, small()), (title, small()), ("x", small())], 0);
+        let cell = text_width(title, 1) + 1;
+        assert_eq!(drawn.width, 3 * (cell + GAP) + GAP);
+        let inked = |column: usize| {
+            let left = GAP + column * (cell + GAP);
+            let head = (0..GLYPH_HEIGHT + 2 * GAP).flat_map(|y| (0..cell).map(move |x| (y, x)));
+            head.filter(|(y, x)| drawn.get(*y, left + x) == Some(INK)).collect::<Vec<_>>()
+        };
+        assert_eq!(inked(0), inked(1), "the first title is as whole as the second");
+        let last = inked(0).iter().map(|(_, x)| *x).max();
+        // The l of `label` ends one dot before its glyph does, and a glyph one before the next.
+        assert!(last.is_some_and(|x| x >= cell - 4), "{last:?} of {cell}");
+    }
+
+    #[test]
+    fn the_figures_of_a_colour_bar_fit_beside_each_other() {
+        let spec = TaskSpec {
+            task: Task::from_name("depth").expect("a task"),
+            outputs: 1,
+            classes: Vec::new(),
+            palette: Vec::new(),
+        };
+        let map = Raster { channels: 1, height: 1, width: 2, data: vec![0.0, 123.4] };
+        let drawn = draw_with_bar(&spec, &map, Some(Range::of(&map))).expect("drawn");
+        assert!(drawn.width >= text_width("0.0 m", 1) + text_width("123.4 m", 1), "{}", drawn.width);
     }
 }

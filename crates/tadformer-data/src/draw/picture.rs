@@ -1,9 +1,12 @@
 //! Eight-bit RGB pictures and their files.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
+use image::{ImageBuffer, Rgb, imageops};
+use tadformer_files::{Durability, WholeFile};
+
+use crate::format::picture::Photo;
 use crate::{Error, Raster, Result};
 
 /// An RGB picture, rows from the top.
@@ -43,6 +46,19 @@ impl Picture {
         Ok(picture)
     }
 
+    /// A photo at another, smaller size = (rows, columns); each pixel is the mean of those that it covers.
+    pub fn thumbnail(photo: &Photo, size: (usize, usize)) -> Self {
+        let whole =
+            ImageBuffer::<Rgb<u8>, &[u8]>::from_raw(photo.width as u32, photo.height as u32, &photo.rgb);
+        let rgb = match whole {
+            Some(whole) if size != (photo.height, photo.width) => {
+                imageops::thumbnail(&whole, size.1 as u32, size.0 as u32).into_raw()
+            }
+            _ => photo.rgb.clone(),
+        };
+        Self { width: size.1, height: size.0, rgb }
+    }
+
     /// Sets the pixel at row `y`, column `x`; outside the picture nothing happens.
     pub fn set(&mut self, y: usize, x: usize, colour: [u8; 3]) {
         if y < self.height && x < self.width {
@@ -74,33 +90,22 @@ impl Picture {
     /// A folder that is missing or cannot be written to, a full disk, a picture with a side of zero.
     pub fn save_png(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            // A temporary file is its owner's alone by default; this one becomes an ordinary file, under the umask.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file =
-            builder.prefix(".picture").tempfile_in(folder).map_err(Error::io("write into", folder))?;
-        self.encode(file.as_file_mut()).map_err(Error::io("write", path))?;
-        file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+        let mut file = WholeFile::create(path).map_err(Error::io("write", path))?;
+        self.encode(&mut file).map_err(Error::io("write", path))?;
+        file.commit(Durability::Remade).map_err(Error::io("write", path))?;
         Ok(())
     }
 
-    fn encode(&self, file: &mut File) -> std::io::Result<()> {
+    fn encode(&self, out: &mut impl Write) -> std::io::Result<()> {
         let side = |n: usize| u32::try_from(n).map_err(std::io::Error::other);
-        let mut out = BufWriter::new(file);
-        let mut encoder = png::Encoder::new(&mut out, side(self.width)?, side(self.height)?);
+        let mut encoder = png::Encoder::new(out, side(self.width)?, side(self.height)?);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         // A prediction's pictures would otherwise take a tenth of its time.
         encoder.set_compression(png::Compression::Fast);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&self.rgb)?;
-        writer.finish()?;
-        out.flush()
+        Ok(writer.finish()?)
     }
 }
 
@@ -144,6 +149,15 @@ mod tests {
         assert_eq!(picture.get(2, 1), Some([0; 3]));
         picture.paste(&Picture::filled(1, 1, [7; 3]), 8, 8);
         assert_eq!(picture.rgb.iter().filter(|v| **v == 7).count(), 0);
+    }
+
+    #[test]
+    fn a_thumbnail_is_the_mean_of_what_its_pixels_cover() {
+        let rgb = (0..8 * 6).flat_map(|i| [(i % 8 / 4 * 100) as u8, (i / 8 / 3 * 60) as u8, 7]).collect();
+        let photo = Photo { width: 8, height: 6, rgb };
+        let small = Picture::thumbnail(&photo, (2, 2));
+        assert_eq!(small.rgb, [0, 0, 7, 100, 0, 7, 0, 60, 7, 100, 60, 7]);
+        assert_eq!(Picture::thumbnail(&photo, (6, 8)).rgb, photo.rgb);
     }
 
     #[test]

@@ -16,21 +16,17 @@ const MAX_FILE: u64 = 256 << 20;
 pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let found = fs::metadata(path).map_err(Error::io("read", path))?;
     if !found.is_file() {
-        return Err(Error::decode(path, "file", "this is no regular file; expected one"));
+        return Err(Error::file(path, "this is no regular file; expected one"));
     }
     if found.len() > MAX_FILE {
-        return Err(Error::decode(
-            path,
-            "file",
-            format!("{} bytes, more than the limit of {MAX_FILE}", found.len()),
-        ));
+        return Err(Error::file(path, format!("{} bytes, more than the limit of {MAX_FILE}", found.len())));
     }
     let mut bytes = Vec::with_capacity(found.len() as usize);
     // The file may have grown since it was measured, so the limit is held here too.
     let mut file = fs::File::open(path).map_err(Error::io("read", path))?.take(MAX_FILE);
     file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     if bytes.is_empty() {
-        return Err(Error::decode(path, "file", "the file is empty; copy it again"));
+        return Err(Error::file(path, "the file is empty; copy it again"));
     }
     Ok(bytes)
 }

@@ -3,6 +3,10 @@
 //! Format: NEP 1, versions 1 to 3; either byte order, either memory order, half to double precision, integers and
 //! booleans. An array of objects is a Python pickle, which can run code when it is read: it is always refused.
 
+mod writer;
+
+pub use writer::NpyWriter;
+
 use std::path::Path;
 
 use super::{Decoded, read_bounded};

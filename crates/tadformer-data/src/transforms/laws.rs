@@ -8,6 +8,23 @@ use tadformer_ops::Rng;
 use super::*;
 use crate::{IGNORE, LabelKind, Task};
 
+proptest! {
+    #[test]
+    fn a_photo_is_seen_as_a_sample_without_labels(
+        (width, height) in (1usize..24, 1usize..24),
+        (new_width, new_height) in (1usize..24, 1usize..24),
+        seed in 0u64..1000,
+    ) {
+        let mut rng = Rng::named(seed, "photo", 0);
+        let rgb: Vec<u8> = (0..3 * width * height).map(|_| (rng.uniform() * 256.0) as u8).collect();
+        let photo = Photo { width, height, rgb };
+        let sample = Sample { id: "law".into(), image: photo.to_raster(), labels: Vec::new() };
+        let pipeline = Pipeline::evaluation(new_height, new_width);
+        let expected = pipeline.apply(sample, &mut Rng::named(0, "augment", 0)).unwrap().image;
+        prop_assert_eq!(Pipeline::photo(&photo, [new_height, new_width]).unwrap(), expected);
+    }
+}
+
 /// A sample of any small size that has all tasks, with ignored pixels.
 fn sample() -> impl Strategy<Value = Sample> {
     (1usize..24, 1usize..24).prop_flat_map(|(height, width)| {

@@ -29,6 +29,7 @@ pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, denormalize, normalize};
 use serde::{Deserialize, Serialize};
 use tadformer_ops::Rng;
 
+use crate::format::picture::Photo;
 use crate::{Error, Raster, Result, Sample};
 
 /// The longest side of a picture that the pipeline takes or makes, in pixels.
@@ -101,6 +102,31 @@ impl Pipeline {
     pub fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample> {
         let draw = self.augmentation.draw(rng);
         self.apply_drawn(sample, &draw)
+    }
+
+    /// A picture as a network for `[height, width]` sees it, from its bytes: the same numbers as those of a sample without
+    /// labels through [`evaluation`](Self::evaluation), and no copy of it as large as itself.
+    ///
+    /// # Errors
+    /// A side of zero pixels or of more than [`MAX_SIDE`], bytes that are not three a pixel.
+    pub fn photo(photo: &Photo, [height, width]: [usize; 2]) -> Result<Raster> {
+        Self::evaluation(height, width).validate()?;
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&photo.height) || !sides.contains(&photo.width) {
+            return Err(Error::Config(format!(
+                "a picture of {}×{} pixels, expected sides of 1 to {MAX_SIDE}",
+                photo.width, photo.height
+            )));
+        }
+        if photo.rgb.len() != 3 * photo.width * photo.height {
+            return Err(Error::Config(format!(
+                "a picture of {}×{} pixels has {} bytes, expected 3 a pixel",
+                photo.width,
+                photo.height,
+                photo.rgb.len()
+            )));
+        }
+        Ok(resample::resample_photo(photo, [height, width], normalize::quantise_and_normalize))
     }
 
     /// [`apply`](Self::apply) with the random numbers given.

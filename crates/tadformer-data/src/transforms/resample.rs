@@ -8,6 +8,7 @@ use super::normals::Turn;
 use super::planes::{Source, Writer, split};
 use super::resize::CubicResize;
 use super::scale_rotate::{CubicWarp, Grid};
+use crate::format::picture::Photo;
 use crate::{LabelKind, Raster, Sample};
 
 /// Flips, turns and magnifies a sample as drawn, then brings it to `size` (height, width), or leaves its size.
@@ -55,6 +56,29 @@ pub(super) fn resample(
         *label = map;
     }
     Sample { id: sample.id, image, labels }
+}
+
+/// The picture alone, straight from its bytes: what [`resample`] makes of it without any random change.
+pub(super) fn resample_photo(
+    photo: &Photo,
+    [height, width]: [usize; 2],
+    levels: impl Fn(&mut [f32]),
+) -> Raster {
+    let (from, to) = ((photo.height, photo.width), (height, width));
+    let mut resize = (from != to).then(|| CubicResize::new(from, to));
+    let mut out = Writer::new(height, width);
+    let source = |y: usize, row: &mut [Pixel]| {
+        let bytes = photo.rgb[3 * y * photo.width..].as_chunks::<3>().0;
+        for (pixel, rgb) in row.iter_mut().zip(bytes) {
+            let [r, g, b] = rgb.map(f32::from);
+            *pixel = [r, g, b, 0.0];
+        }
+    };
+    resized(&mut resize, to, source, |row| {
+        levels(row);
+        out.push(row);
+    });
+    out.finish()
 }
 
 /// A warp and a resize by cubic convolution, either of them optional.

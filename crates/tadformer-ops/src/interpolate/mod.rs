@@ -25,7 +25,7 @@ use std::mem::MaybeUninit;
 
 pub(crate) use by_row::{ResizedRows, RowGradients, RowResize};
 pub(crate) use strips::token_row;
-pub use strips::{ResizeStep, Strip, resized_strips};
+pub use strips::{ResizeStep, Strip, each_resized_strip, resized_strips};
 
 /// Resizes the planes of `xs` to `size` = (rows, columns). The same size gives the same tensor, without a copy.
 ///

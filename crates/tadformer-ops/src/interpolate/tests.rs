@@ -1,7 +1,9 @@
+use super::strips::in_waves;
 use super::*;
 use crate::testing::{assert_close, gradcheck, named_tensor};
 use crate::{LayerNorm, linear};
 use candle_core::{Device, Var};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The resize of planes straight from its definition, in `f64`.
 fn by_definition(xs: &Tensor, (oh, ow): (usize, usize)) -> Tensor {
@@ -122,6 +124,47 @@ fn strips_of_several_steps_are_those_of_whole_maps() {
     assert!(refused(&[]).contains("no step"));
     assert!(refused(&[step((8, 8), (9, 8))]).contains("keep (9, 8)"));
     assert!(refused(&[step((0, 8), (0, 8))]).contains("(0, 8)"));
+}
+
+#[test]
+fn strips_in_waves_are_those_of_whole_maps_and_few_at_a_time() {
+    let xs = named_tensor("xs", (2, 9, 7, 3), 0.0, 1.0).unwrap();
+    let steps = [((64, 64), (50, 37)), ((71, 113), (71, 113))].map(|(size, kept)| ResizeStep { size, kept });
+    let row_bytes = 3 * 113 * size_of::<f32>();
+    let whole: Vec<(usize, usize, Vec<f32>)> = {
+        let strips = resized_strips(&xs, &steps, |s| Ok((s.image, s.first, s.rows, s.planes))).unwrap();
+        // Row by row: strips of another height have other bounds.
+        let rows = |(image, first, count, planes): (usize, usize, usize, Vec<f32>)| {
+            (0..count).map(move |y| (image, first + y, row_of(&planes, y, count, 113)))
+        };
+        strips.into_iter().flat_map(rows).collect()
+    };
+    for rows_at_once in [1, 5, 40, 1000] {
+        let (alive, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut found = Vec::new();
+        let make = |strip: Strip| {
+            let now = alive.fetch_add(strip.rows, Ordering::SeqCst) + strip.rows;
+            most.fetch_max(now, Ordering::SeqCst);
+            Ok(strip)
+        };
+        let take = |strip: Strip| {
+            alive.fetch_sub(strip.rows, Ordering::SeqCst);
+            let row = |y| (strip.image, strip.first + y, row_of(&strip.planes, y, strip.rows, 113));
+            found.extend((0..strip.rows).map(row));
+            Ok(())
+        };
+        in_waves(&xs, &steps, rows_at_once * row_bytes + 1, make, take).unwrap();
+        assert!(most.into_inner() <= rows_at_once, "{rows_at_once} rows at once");
+        assert!(found == whole, "{rows_at_once} rows at once");
+    }
+    let stop = |_| Err(candle_core::Error::Msg("stop".to_owned()));
+    let message = each_resized_strip(&xs, &steps, Ok, stop).unwrap_err().to_string();
+    assert!(message.contains("stop"), "{message}");
+}
+
+/// Row `y` of every plane of a strip of `rows` rows.
+fn row_of(planes: &[f32], y: usize, rows: usize, columns: usize) -> Vec<f32> {
+    planes.chunks_exact(rows * columns).flat_map(|plane| plane[y * columns..][..columns].to_vec()).collect()
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tadformer_files::Durability;
+#[cfg(not(unix))]
+use tadformer_files::WholeFile;
 use ureq::Body;
 use ureq::http::Response;
 
@@ -51,7 +54,8 @@ impl<'a> Download<'a> {
             self.transfer_verified(client, progress)?;
             std::fs::rename(&self.part, &self.blob)
                 .map_err(|e| Error::io("rename the download to", &self.blob, e))?;
-            sync_folder(&blobs);
+            // The file itself is synced: after a crash the worst is a partial file that is resumed.
+            tadformer_files::sync_folder(&blobs);
         }
         self.link()
     }
@@ -334,25 +338,12 @@ fn replace_link(target: &Path, _blob: &Path, path: &Path) -> std::io::Result<()>
 /// Without links, as Python's client does it there: a copy.
 #[cfg(not(unix))]
 fn replace_link(_target: &Path, blob: &Path, path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    let copy = tempfile::Builder::new().prefix(".copy-").tempfile_in(folder)?;
-    std::fs::copy(blob, copy.path())?;
-    copy.persist(path).map(drop).map_err(|e| e.error)
+    let copy = WholeFile::create(path)?;
+    std::fs::copy(blob, copy.beside())?;
+    copy.commit(Durability::Synced).map(drop)
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(".ref-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    crate::safetensors_file::readable_by_all(file.as_file())?;
-    file.persist(path).map(drop).map_err(|e| e.error)
-}
-
-/// A rename is durable once its folder is; not every system can sync one.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        // The file itself is synced: after a crash the worst is a partial file that is resumed.
-        let _ = folder.sync_all();
-    }
+    std::fs::create_dir_all(tadformer_files::folder_of(path))?;
+    tadformer_files::write(path, bytes, Durability::Synced)
 }

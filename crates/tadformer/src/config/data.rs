@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig};
-use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset};
+use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset, did_you_mean};
 
 /// What the network learns from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,5 +185,7 @@ impl DataConfig {
 }
 
 fn unknown_task(name: &str) -> String {
-    format!("`data.tasks` names `{name}`, expected some of `{}`", Task::names().join("`, `"))
+    let known = Task::names();
+    let nearest = did_you_mean(name, known.iter().copied());
+    format!("`data.tasks` names `{name}`, expected some of `{}`{nearest}", known.join("`, `"))
 }

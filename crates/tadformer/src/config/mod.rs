@@ -13,6 +13,7 @@ pub use train::TrainConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tadformer_data::{toml_error, with_suggestion};
 use tadformer_ops::Precision;
 
 /// Everything a run depends on, apart from the files that it names.
@@ -64,19 +65,48 @@ impl Config {
     /// Unknown keys and wrong values, with their place; values out of range, all at once.
     pub fn parse(text: &str, origin: &str, overrides: &[Override]) -> Result<Self> {
         let wrong = |message: String| Error::Config(format!("{origin}: {message}"));
-        let _: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut config: Self = toml::from_str(text).map_err(|error| wrong(toml_error(text, &error)))?;
         let mut document: toml_edit::DocumentMut =
-            text.parse().map_err(|error: toml_edit::TomlError| wrong(error.to_string()))?;
-        let mut config: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+            text.parse().map_err(|error: toml_edit::TomlError| wrong(error.message().to_owned()))?;
+        let own = config.all_problems(&document)?;
         for change in overrides {
             change.apply(&mut document)?;
-            config = toml::from_str(&document.to_string())
-                .map_err(|error| Error::Config(format!("`--set {change}`: {}", error.message())))?;
+            config = toml::from_str(&document.to_string()).map_err(|error| {
+                Error::Config(format!("`{change}`: {}", with_suggestion(error.message())))
+            })?;
         }
-        let given = toml::from_str(&document.to_string()).map_err(|error| wrong(error.to_string()))?;
-        let mut problems = unread_elements(&given, &config)?;
-        problems.extend(config.problems());
-        if problems.is_empty() { Ok(config) } else { Err(wrong(problems.join("; "))) }
+        let blame = |problem: String| {
+            let named: Vec<_> = overrides.iter().filter(|change| change.is_named_in(&problem)).collect();
+            let who = match named.last() {
+                Some(change) => format!("`{change}`"),
+                None if own.contains(&problem) => origin.to_owned(),
+                // It takes all of them together.
+                None => format!(
+                    "{origin} with {}",
+                    overrides.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ")
+                ),
+            };
+            (who, problem)
+        };
+        let mut problems = config.all_problems(&document)?.into_iter().map(blame);
+        let Some((first, problem)) = problems.next() else {
+            return Ok(config);
+        };
+        let (mut last, mut message) = (first.clone(), format!("{first}: {problem}"));
+        for (who, problem) in problems {
+            message += &if who == last { format!("; {problem}") } else { format!("; {who}: {problem}") };
+            last = who;
+        }
+        Err(Error::Config(message))
+    }
+
+    /// What is wrong with the configuration, and what of the document it was read from is not in it.
+    fn all_problems(&self, document: &toml_edit::DocumentMut) -> Result<Vec<String>> {
+        let given = toml::from_str(&document.to_string())
+            .map_err(|error| Error::Config(format!("cannot be read again: {}", error.message())))?;
+        let mut problems = unread_elements(&given, self)?;
+        problems.extend(self.problems());
+        Ok(problems)
     }
 
     /// The configuration as TOML, every key spelled out.
@@ -164,6 +194,51 @@ mod tests {
         assert!(stages.contains("`train.grad_checkpointing` names stage 1 twice"), "{stages}");
         let set = ["train.grad_checkpointing=[0,1]".parse().unwrap()];
         assert_eq!(Config::parse("", "c.toml", &set).unwrap().train.grad_checkpointing, [0, 1]);
+    }
+
+    #[test]
+    fn a_value_is_blamed_on_where_it_came_from() {
+        let message = |text: &str, changes: &[Override]| {
+            Config::parse(text, "c.toml", changes).unwrap_err().to_string()
+        };
+        let set = |text: &str| text.parse::<Override>().unwrap();
+        let rank = Override::flag("--rank", "model.adaptation.rank", 0);
+        let found = message("", std::slice::from_ref(&rank));
+        assert!(found.starts_with("configuration: `--rank 0`: `model.adaptation.rank` is 0"), "{found}");
+        let found = message("", &[set("train.batch_size=0"), rank]);
+        assert!(found.contains("`--set train.batch_size=0`: `train.batch_size` is 0"), "{found}");
+        assert!(
+            found.contains("`--rank 0`: `model.adaptation.rank` is 0") && !found.contains("c.toml"),
+            "{found}"
+        );
+        let found = message("[train]\nbatch_size = 0\n", &[set("seed=3")]);
+        assert!(found.starts_with("configuration: c.toml: `train.batch_size` is 0"), "{found}");
+        let found = message("[train]\nbatch_size = 0\n", &[set("data.size=[0,32]")]);
+        assert!(found.contains("`--set data.size=[0,32]`: `data.size[0]` is 0"), "{found}");
+        assert!(found.contains("c.toml: `train.batch_size` is 0"), "{found}");
+        let found = message("", &[Override::flag("--epochs", "train.epochs", 10)]);
+        assert!(found.contains("--epochs 10") && found.contains("warmup_epochs"), "{found}");
+        let found = message("", &[Override::flag("--seed", "seed", -1)]);
+        assert!(found.starts_with("configuration: `--seed -1`: ") && found.contains("expected"), "{found}");
+    }
+
+    #[test]
+    fn what_was_probably_meant_is_said() {
+        let message = |text: &str, set: &[&str]| {
+            let set: Vec<Override> = set.iter().map(|s| s.parse().unwrap()).collect();
+            Config::parse(text, "c.toml", &set).unwrap_err().to_string()
+        };
+        for (text, set, right) in [
+            ("[train]\nepoch = 3\n", vec![], "epochs"),
+            ("", vec!["train.batchsize=3"], "batch_size"),
+            ("", vec!["trian.epochs=3"], "train"),
+            ("", vec!["model.method=tadfromer"], "tadformer"),
+            ("", vec!["model.backbone=swin-tinny"], "swin-tiny"),
+            ("[data]\ntasks = [\"segsem\"]\n", vec![], "semseg"),
+        ] {
+            let found = message(text, &set);
+            assert!(found.ends_with(&format!("; did you mean `{right}`?")), "{found}");
+        }
     }
 
     #[test]

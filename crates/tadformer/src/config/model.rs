@@ -4,6 +4,7 @@ use super::out_of_range;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tadformer_backbone::{Adaptation, Skip, SwinConfig, Tuning};
+use tadformer_data::did_you_mean;
 use tadformer_decoders::DecoderConfig;
 use tadformer_peft::{Filter, LoraConfig};
 
@@ -165,8 +166,11 @@ impl ModelConfig {
         if let BackboneConfig::Named(name) = &self.backbone
             && SwinConfig::from_name(name).is_none()
         {
-            let known = SwinConfig::names().join("`, `");
-            problems.push(format!("`model.backbone` is `{name}`, expected `{known}` or a table of sizes"));
+            let (known, nearest) =
+                (SwinConfig::names().join("`, `"), did_you_mean(name, SwinConfig::names()));
+            problems.push(format!(
+                "`model.backbone` is `{name}`, expected `{known}` or a table of sizes{nearest}"
+            ));
         }
         problems.extend(
             self.swin().problems().into_iter().map(|problem| format!("in `model.backbone`, {problem}")),

@@ -17,13 +17,36 @@ impl Override {
     /// `key` (dotted) set to `value`.
     pub fn new(key: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
-        let text = format!("{key}={}", value.to_string().trim());
+        let text = format!("--set {key}={}", value.to_string().trim());
         Self { text, keys: key.split('.').map(str::to_owned).collect(), value }
     }
 
-    /// `key` (dotted) set to a list of strings.
-    pub fn list(key: &str, values: &[String]) -> Self {
-        Self::new(key, values.iter().map(String::as_str).collect::<toml_edit::Array>())
+    /// `key` (dotted) set to `value` because of the flag `flag`, which errors then name.
+    pub fn flag(flag: &str, key: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        let text = value.to_string();
+        let given = value.as_str().unwrap_or(text.trim());
+        Self { text: format!("{flag} {given}"), ..Self::new(key, value.clone()) }
+    }
+
+    /// A list of strings, as a value.
+    pub fn list(values: &[String]) -> Value {
+        values.iter().map(String::as_str).collect::<toml_edit::Array>().into()
+    }
+
+    /// Whether `problem`, a sentence about a configuration, is about this key: it names the key or what is in it.
+    pub(crate) fn is_named_in(&self, problem: &str) -> bool {
+        let key = self.keys.join(".");
+        let quoted = problem.split('`').skip(1).step_by(2);
+        let mut quoted = quoted.map(|name| name.split('[').next().unwrap_or(name));
+        // Some sentences begin with the table and go on with the name in it: "in `train.schedule`, `warmup_epochs` is …".
+        let (table, last) = key.rsplit_once('.').unwrap_or(("", &key));
+        let in_table = problem.starts_with(&format!("in `{table}`"));
+        quoted.any(|name| {
+            name == key
+                || name.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'))
+                || in_table && name == last
+        })
     }
 
     /// Puts the value into a document, with the tables on its way.
@@ -43,7 +66,7 @@ impl Override {
     }
 
     fn not_a_table(&self, key: &str) -> Error {
-        Error::Config(format!("`--set {self}`: what `{key}` is to be set in is not a table"))
+        Error::Config(format!("`{self}`: what `{key}` is to be set in is not a table"))
     }
 }
 
@@ -61,7 +84,7 @@ impl FromStr for Override {
         }
         let value = value.trim();
         let value = value.parse().unwrap_or_else(|_| Value::from(value));
-        Ok(Self { text: text.to_owned(), keys, value })
+        Ok(Self { text: format!("--set {text}"), keys, value })
     }
 }
 
@@ -93,9 +116,11 @@ mod tests {
     #[test]
     fn what_is_not_an_assignment_is_refused() {
         for text in ["seed", "=3", "a..b=3"] {
-            assert!(text.parse::<Override>().is_err(), "{text}");
+            let message = text.parse::<Override>().unwrap_err().to_string();
+            assert!(message.contains(&format!("`--set {text}`: expected `key=value`")), "{message}");
         }
         let mut document: DocumentMut = "seed = 1".parse().unwrap();
-        assert!("seed.x=2".parse::<Override>().unwrap().apply(&mut document).is_err());
+        let error = "seed.x=2".parse::<Override>().unwrap().apply(&mut document).unwrap_err().to_string();
+        assert!(error.contains("`--set seed.x=2`: what `x` is to be set in is not a table"), "{error}");
     }
 }

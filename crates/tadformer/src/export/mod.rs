@@ -9,6 +9,7 @@ use crate::config::{Method, WeightsSource};
 use crate::pretrained::is_plain;
 use crate::{Config, Error, Predictor, Result, folder, report};
 use std::path::Path;
+use tadformer_files::Durability;
 use tadformer_ops::Entry;
 use tadformer_weights::StateDict;
 use tadformer_weights::names::{self, Naming};
@@ -109,5 +110,5 @@ pub(crate) fn write_backbone(entries: &[Entry], path: &Path) -> Result<()> {
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(Error::io("write", path))
+    tadformer_files::write(path, bytes, Durability::Synced).map_err(Error::io("write", path))
 }
