@@ -6,14 +6,20 @@ use tadformer::config::ModelConfig;
 use tadformer::optim::Gradients;
 use tadformer::{MultiTaskLoss, MultiTaskModel};
 use tadformer_benches::normal;
-use tadformer_data::{Task, TaskSpec};
+use tadformer_data::{EDGE_TOLERANCE, Task, TaskSpec};
 use tadformer_ops::{Mode, ParamStore, Rng, Role, no_grad};
 
 fn specs() -> Vec<TaskSpec> {
     [("semseg", 21), ("normals", 3), ("sal", 1), ("human_parts", 7)]
         .map(|(name, outputs)| {
             let task = Task::from_name(name).expect("a task of that name");
-            TaskSpec { task, outputs, classes: Vec::new(), palette: Vec::new() }
+            TaskSpec {
+                task,
+                outputs,
+                classes: Vec::new(),
+                palette: Vec::new(),
+                edge_tolerance: EDGE_TOLERANCE,
+            }
         })
         .to_vec()
 }

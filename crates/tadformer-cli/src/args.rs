@@ -77,7 +77,7 @@ pub(crate) struct ConfigArgs {
     /// Change one setting of the configuration (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<Override>,
-    /// Data set: synthetic, pascal-context, nyud, cityscapes, or folder
+    /// Data set: synthetic, pascal-context, nyud, cityscapes, bsds500, or folder
     #[arg(long, value_name = "NAME")]
     pub(crate) data: Option<String>,
     /// Folder of the data set
@@ -292,7 +292,7 @@ pub(crate) enum Data {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataCheck {
-    /// Data set: pascal-context, nyud, cityscapes, or folder
+    /// Data set: pascal-context, nyud, cityscapes, bsds500, or folder
     #[arg(long, value_name = "NAME")]
     pub(crate) data: String,
     /// Its folder

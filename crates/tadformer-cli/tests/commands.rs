@@ -55,7 +55,7 @@ fn a_published_data_set_is_listed_checked_and_shown() {
     let program = Program::new();
     program.copy_of_data("pascal_mini");
     let list = program.succeeds(&["data", "list"]).out;
-    for name in ["pascal-context", "nyud", "cityscapes"] {
+    for name in ["pascal-context", "nyud", "cityscapes", "bsds500"] {
         assert!(list.contains(&format!("{name}: ")), "{list}");
     }
     let root = ["--data", "pascal-context", "--root", "pascal_mini"];

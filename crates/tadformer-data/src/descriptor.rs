@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::pattern::{Pattern, check_relative};
 use crate::explain::{did_you_mean, toml_error};
-use crate::{Drawing, Error, LabelKind, Result, Task, TaskSpec};
+use crate::{Drawing, EDGE_TOLERANCE, Error, LabelKind, Metric, Result, Task, TaskSpec};
 
 /// The descriptors that come with the crate.
-static KNOWN: [(&str, &str); 3] = [
+static KNOWN: [(&str, &str); 4] = [
     ("pascal-context", include_str!("../../../datasets/pascal-context/dataset.toml")),
     ("nyud", include_str!("../../../datasets/nyud/dataset.toml")),
     ("cityscapes", include_str!("../../../datasets/cityscapes/dataset.toml")),
+    ("bsds500", include_str!("../../../datasets/bsds500/dataset.toml")),
 ];
 
 static PARSED: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
@@ -121,6 +122,9 @@ pub struct TaskDescriptor {
     /// Whether a label map of another size than its picture's is resized to it (nearest) instead of refused.
     #[serde(default)]
     pub resize: bool,
+    /// For `edge`: how far a predicted edge may lie from a labelled one, a share of the picture's diagonal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
     /// Score of a network trained for this task alone, by backbone: the reference of Δm.
     #[serde(default)]
     pub single_task: BTreeMap<String, f64>,
@@ -151,6 +155,12 @@ pub enum Encoding {
         /// Numbers that mean "no label".
         #[serde(default = "ignore_255")]
         ignore: Vec<u32>,
+        /// What of a PNG the numbers are.
+        #[serde(default, skip_serializing_if = "Numbers::is_auto")]
+        numbers: Numbers,
+        /// Colours that mean "no label".
+        #[serde(default, alias = "ignore_colors", skip_serializing_if = "Vec::is_empty")]
+        ignore_colours: Vec<[u8; 3]>,
     },
     /// A PNG or `.npy` in which large values are positive.
     Binary {
@@ -181,6 +191,8 @@ pub enum Encoding {
     },
     /// A `.mat` of PASCAL-Part (`anno`): the 24 parts of people as six.
     PascalParts,
+    /// A `.mat` of BSDS500 (`groundTruth`): the outlines of every annotator, see [`annotators`](crate::annotators).
+    BsdsBoundaries,
     /// A `.mat` of PASCAL-Context (`LabelMap`): thinned outlines of its regions.
     LabelMapEdges,
     /// As [`Vectors`](Self::Vectors), where a PASCAL-Context `LabelMap` has one of the given classes.
@@ -195,6 +207,28 @@ pub enum Encoding {
         /// Class numbers of people.
         people: Vec<u32>,
     },
+}
+
+/// What of a PNG class ids are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Numbers {
+    /// What the kind of file says: levels of grey, indices of a palette, the classes of colours.
+    #[default]
+    Auto,
+    /// The samples as they lie: palette indices, and grey of few bits without stretching it.
+    Stored,
+    /// The levels of grey that pixels show.
+    Levels,
+    /// The classes whose colours pixels show.
+    #[serde(alias = "colors")]
+    Colours,
+}
+
+impl Numbers {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 fn ignore_255() -> Vec<u32> {
@@ -307,7 +341,13 @@ impl TaskDescriptor {
             LabelKind::Binary | LabelKind::Metres => 1,
             LabelKind::UnitVector => 3,
         };
-        Some(TaskSpec { task, outputs, classes: self.classes.clone(), palette: self.palette.clone() })
+        Some(TaskSpec {
+            task,
+            outputs,
+            classes: self.classes.clone(),
+            palette: self.palette.clone(),
+            edge_tolerance: self.tolerance.unwrap_or(EDGE_TOLERANCE),
+        })
     }
 
     fn problems(&self) -> Vec<String> {
@@ -327,6 +367,15 @@ impl TaskDescriptor {
         if task.drawing == Drawing::Palette && self.palette.len() != self.classes.len() {
             problems.push(format!("{} colours for {} classes", self.palette.len(), self.classes.len()));
         }
+        match self.tolerance {
+            Some(_) if task.metric != Metric::Edge => {
+                problems.push("`tolerance` is for edges, expected none here".into());
+            }
+            Some(tolerance) if !(0.0..=0.05).contains(&tolerance) => {
+                problems.push(format!("tolerance {tolerance}; expected 0 to 0.05, a share of the diagonal"));
+            }
+            _ => {}
+        }
         for source in &self.sources {
             problems.extend(Pattern::parse(&source.file).err());
             problems.extend(source.encoding.problem(task, self.classes.len()));
@@ -343,6 +392,7 @@ impl Encoding {
             Self::PascalParts => ("pascal-parts", LabelKind::Classes),
             Self::PanopticParts { .. } => ("panoptic-parts", LabelKind::Classes),
             Self::Binary { .. } => ("binary", LabelKind::Binary),
+            Self::BsdsBoundaries => ("bsds-boundaries", LabelKind::Binary),
             Self::LabelMapEdges => ("label-map-edges", LabelKind::Binary),
             Self::Vectors => ("vectors", LabelKind::UnitVector),
             Self::VectorsOnClasses { .. } => ("vectors-on-classes", LabelKind::UnitVector),
@@ -356,7 +406,7 @@ impl Encoding {
             (!(value.is_finite() && value > 0.0)).then(|| format!("{name} is {value}; expected more than 0"))
         };
         match self {
-            Self::ClassIds { ids: Some(ids), ignore } => {
+            Self::ClassIds { ids: Some(ids), ignore, .. } => {
                 if let Some(id) = ids.iter().chain(ignore).find(|&&id| id > 65_535) {
                     return Some(format!("id {id}; the deepest label PNG holds 65535"));
                 }
@@ -368,7 +418,7 @@ impl Encoding {
                 twice
                     .map(|(_, id)| format!("id {id} stands for two classes, or for a class and for no label"))
             }
-            Self::ClassIds { ids: None, ignore } => ignore
+            Self::ClassIds { ids: None, ignore, .. } => ignore
                 .iter()
                 .find(|&&id| (id as usize) < classes)
                 .map(|id| format!("id {id} is a class and means no label; list the classes' ids in `ids`")),

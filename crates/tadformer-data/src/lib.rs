@@ -3,6 +3,7 @@
 mod task;
 mod raster;
 mod sample;
+pub mod annotators;
 mod error;
 mod explain;
 pub mod format;
@@ -18,7 +19,9 @@ pub mod synthetic;
 
 pub use cache::CachedDataset;
 pub use dataset::Dataset;
-pub use descriptor::{Checksum, Descriptor, Encoding, ImageSource, LabelSource, SplitSource, TaskDescriptor};
+pub use descriptor::{
+    Checksum, Descriptor, Encoding, ImageSource, LabelSource, Numbers, SplitSource, TaskDescriptor,
+};
 pub use error::{Error, Result};
 pub use explain::{did_you_mean, toml_error, with_suggestion};
 pub use loader::{Batch, Epoch, Loader, augmentation_stream};
@@ -26,7 +29,8 @@ pub use raster::Raster;
 pub use sample::Sample;
 pub use sampler::{Position, Sampler, Sampling};
 pub use task::{
-    BackgroundOnly, Drawing, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition, TaskSpec,
+    BackgroundOnly, Drawing, EDGE_TOLERANCE, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition,
+    TaskSpec,
 };
 pub use transforms::{
     Augmentation, Draw, IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Pipeline, Scale, denormalize, normalize,

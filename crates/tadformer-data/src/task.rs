@@ -5,12 +5,16 @@ use std::fmt;
 /// The value that marks a pixel without a label, in every label map.
 pub const IGNORE: f32 = 255.0;
 
+/// How far a predicted edge may lie from a labelled one where the data set says nothing: the BSDS benchmark's share of
+/// the picture's diagonal.
+pub const EDGE_TOLERANCE: f64 = 0.0075;
+
 /// What a label map holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelKind {
     /// One channel of class indices `0..outputs`.
     Classes,
-    /// One channel of 0 or 1.
+    /// One channel of 0 or 1; of several people's drawings as [`annotators`](crate::annotators) says.
     Binary,
     /// Three channels, a unit vector in camera space.
     UnitVector,
@@ -218,6 +222,9 @@ pub struct TaskSpec {
     pub classes: Vec<String>,
     /// RGB colour of each class, for `Drawing::Palette`; otherwise empty.
     pub palette: Vec<[u8; 3]>,
+    /// For `Metric::Edge`: how far a predicted edge may lie from a labelled one, a share of the picture's diagonal,
+    /// `0..=0.05`.
+    pub edge_tolerance: f64,
 }
 
 #[cfg(test)]

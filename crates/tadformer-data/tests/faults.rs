@@ -198,11 +198,15 @@ fn class_numbers_out_of_range_are_named_by_file_pixel_and_value() {
 }
 
 #[test]
-fn colours_instead_of_class_numbers_are_refused() {
-    for color in [ColorType::Rgb, ColorType::Rgba, ColorType::GrayscaleAlpha] {
-        let error = label_refusal(png(3, 2, color, BitDepth::Eight, &vec![1; 6 * color.samples()]));
-        assert!(error.contains("labels/a.png") && error.contains("palette indices"), "{error}");
+fn colours_that_no_class_has_are_refused() {
+    let mut pixels = [1; 18];
+    pixels[4] = 200;
+    let error = label_refusal(png(3, 2, ColorType::Rgb, BitDepth::Eight, &pixels));
+    for part in ["labels/a.png", "x 1, y 0", "(1, 200, 1)", "ignore_colours"] {
+        assert!(error.contains(part), "{error}");
     }
+    let error = label_refusal(png(3, 2, ColorType::Grayscale, BitDepth::Two, &[0b0001_0000, 0]));
+    assert!(error.contains("(x 1, y 0) is 85") && error.contains("`numbers` is \"stored\""), "{error}");
 }
 
 #[test]

@@ -17,6 +17,14 @@ pub(crate) enum Label {
 /// Any other value.
 pub(crate) fn read(meter: &'static str, label: Planes<'_>) -> Result<Vec<Label>, Error> {
     label.expect_channels(meter, "label", 1)?;
+    read_all(meter, label)
+}
+
+/// [`read`] of labels `(n, h, w)`, plane after plane.
+///
+/// # Errors
+/// Any other value.
+pub(crate) fn read_all(meter: &'static str, label: Planes<'_>) -> Result<Vec<Label>, Error> {
     let read = |(at, &value): (usize, &f32)| match value {
         IGNORE => Ok(Label::Ignored),
         0.5..=1.0 => Ok(Label::Positive),

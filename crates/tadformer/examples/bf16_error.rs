@@ -9,7 +9,7 @@
 use candle_core::{D, DType, Tensor};
 use tadformer::config::ModelConfig;
 use tadformer::{MultiTaskModel, autocast};
-use tadformer_data::{Task, TaskSpec};
+use tadformer_data::{EDGE_TOLERANCE, Task, TaskSpec};
 use tadformer_ops::testing::{GoldenStore, named_tensor};
 use tadformer_ops::{Mode, Precision, no_grad, simd_level};
 
@@ -21,7 +21,13 @@ fn main() -> Result<()> {
         .into_iter()
         .filter_map(|(name, outputs)| {
             let task = Task::from_name(name)?;
-            Some(TaskSpec { task, outputs, classes: Vec::new(), palette: Vec::new() })
+            Some(TaskSpec {
+                task,
+                outputs,
+                classes: Vec::new(),
+                palette: Vec::new(),
+                edge_tolerance: EDGE_TOLERANCE,
+            })
         })
         .collect();
     println!("Swin-T, rank 64, {}:\n", simd_level().name());

@@ -6,9 +6,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tadformer_data::draw::{Compared, Picture, activate, compare};
-use tadformer_data::{Batch, Loader, Metric, Raster, Task, TaskSpec, denormalize};
+use tadformer_data::{Batch, Loader, Metric, Raster, Task, TaskSpec, annotators, denormalize};
 use tadformer_metrics::{
-    Depth, Direction, Edge, EdgeProtocol, MeanIou, Meter, Normals, Planes, Saliency, Score, delta_m,
+    Depth, Direction, Edge, EdgeProtocol, MeanIou, Meter, Normals, Planes, Saliency, Score, Tolerance,
+    delta_m,
 };
 use tadformer_ops::{Mode, no_grad};
 
@@ -43,7 +44,11 @@ pub fn meter(spec: &TaskSpec) -> Result<Box<dyn Meter>> {
         Metric::Saliency => Box::new(Saliency::new()),
         Metric::Normals => Box::new(Normals::new()),
         Metric::Depth => Box::new(Depth::new()),
-        Metric::Edge => Box::new(Edge::new(EdgeProtocol::bsds()).map_err(refused)?),
+        Metric::Edge => {
+            let tolerance = Tolerance::Diagonal(spec.edge_tolerance);
+            let protocol = EdgeProtocol { tolerance, ..EdgeProtocol::bsds() };
+            Box::new(Edge::new(protocol).map_err(refused)?)
+        }
     })
 }
 
@@ -157,6 +162,7 @@ fn score(
     label: &Raster,
 ) -> std::result::Result<(), tadformer_metrics::Error> {
     let logits = Planes::new(&map.data, map.channels, map.height, map.width)?;
+    let label = annotators::apart(label);
     meter.update(logits, Planes::new(&label.data, label.channels, label.height, label.width)?)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tadformer::config::{AdaptationConfig, BackboneConfig, ModelConfig};
 use tadformer::{MultiTaskModel, ParameterCount};
 use tadformer_backbone::SwinConfig;
-use tadformer_data::{Task, TaskSpec};
+use tadformer_data::{EDGE_TOLERANCE, Task, TaskSpec};
 use tadformer_decoders::DecoderConfig;
 use tadformer_ops::ParamStore;
 
@@ -19,6 +19,7 @@ fn specs(file: &Value) -> Vec<TaskSpec> {
         outputs: outputs[name.as_str()],
         classes: Vec::new(),
         palette: Vec::new(),
+        edge_tolerance: EDGE_TOLERANCE,
     };
     names.iter().map(spec).collect()
 }

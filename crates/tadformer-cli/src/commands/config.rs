@@ -7,11 +7,12 @@ use tadformer::{Config, Override};
 use tadformer_data::did_you_mean;
 
 /// The configurations that come with the program, by name.
-const PRESETS: [(&str, &str); 4] = [
+const PRESETS: [(&str, &str); 5] = [
     ("quickstart", include_str!("../../../../configs/quickstart.toml")),
     ("pascal-context", include_str!("../../../../configs/pascal-context.toml")),
     ("nyud", include_str!("../../../../configs/nyud.toml")),
     ("cityscapes", include_str!("../../../../configs/cityscapes.toml")),
+    ("bsds500", include_str!("../../../../configs/bsds500.toml")),
 ];
 
 /// The configuration that the arguments ask for, and a name for its run; `otherwise` is the preset where they name

@@ -172,10 +172,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::IGNORE;
+    use crate::{EDGE_TOLERANCE, IGNORE};
 
     fn specs() -> Vec<TaskSpec> {
-        let spec = |task| TaskSpec { task, outputs: 1, classes: Vec::new(), palette: Vec::new() };
+        let spec = |task| TaskSpec {
+            task,
+            outputs: 1,
+            classes: Vec::new(),
+            palette: Vec::new(),
+            edge_tolerance: EDGE_TOLERANCE,
+        };
         Task::all().map(spec).collect()
     }
 

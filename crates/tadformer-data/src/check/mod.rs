@@ -1,5 +1,6 @@
 //! Checking a data set: every file is read once, and everything that is wrong is said, not the first thing only.
 
+mod forms;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,9 +10,11 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::dataset::FolderDataset;
+use crate::dataset::class_png::Form;
 use crate::dataset::label::LabelReader;
 use crate::{Descriptor, Error, IGNORE, LabelKind, Raster, Result, Task, TaskSpec};
 
+use forms::Forms;
 pub use report::{ClassCount, Problems, Range, Report, SizeCount, SplitReport, TaskReport};
 
 /// Samples read at a time; between two blocks progress is reported and findings are added up.
@@ -97,6 +100,9 @@ struct Findings {
     size: Option<(usize, usize)>,
     /// One a task; `None` where there is no label or none that could be read.
     labels: Vec<Option<LabelFindings>>,
+    /// How each task's label file is stored, if it is a PNG.
+    forms: Vec<Option<Form>>,
+    id: String,
 }
 
 /// What one label map shows.
@@ -119,18 +125,21 @@ fn read_sample(dataset: &FolderDataset, index: usize, missing: &[(&'static str, 
         }
     };
     let mut reader = LabelReader::new(size);
+    let mut forms = Vec::new();
     let labels = crate::Dataset::tasks(dataset)
         .iter()
         .enumerate()
         .map(|(at, spec)| {
+            forms.push(None);
             if lacks(spec.task.name) {
                 return None;
             }
-            let map = dataset.load_label(index, at, &mut reader).map_err(|e| note(&e)).ok()??;
-            Some(look_at(&map, spec))
+            let map = dataset.load_label(index, at, &mut reader).map_err(|e| note(&e)).ok();
+            forms[at] = reader.form.take();
+            Some(look_at(&map??, spec))
         })
         .collect();
-    Findings { problems, size, labels }
+    Findings { problems, size, labels, forms, id }
 }
 
 fn look_at(map: &Raster, spec: &TaskSpec) -> LabelFindings {
@@ -139,7 +148,8 @@ fn look_at(map: &Raster, spec: &TaskSpec) -> LabelFindings {
         LabelKind::Classes | LabelKind::Binary => {
             let mut counts = vec![0; spec.outputs.max(2)];
             for &v in &map.data {
-                match counts.get_mut(v as usize) {
+                // A pixel that some annotators drew holds more than one half.
+                match counts.get_mut((v + 0.5) as usize) {
                     Some(count) => *count += 1,
                     None => ignored += 1,
                 }
@@ -167,18 +177,24 @@ struct Totals<'d> {
     problems: Problems,
     sizes: BTreeMap<(usize, usize), usize>,
     tasks: Vec<TaskReport>,
+    /// One a task.
+    forms: Vec<Forms>,
 }
 
 impl<'d> Totals<'d> {
     fn new(specs: &'d [TaskSpec], listed: usize) -> Self {
         let tasks = specs.iter().map(TaskReport::empty).collect();
-        Self { specs, listed, problems: Problems::default(), sizes: BTreeMap::new(), tasks }
+        let forms = specs.iter().map(|_| Forms::default()).collect();
+        Self { specs, listed, problems: Problems::default(), sizes: BTreeMap::new(), tasks, forms }
     }
 
     fn add(&mut self, findings: Findings) {
-        self.problems.count += findings.problems.len();
-        let room = self.listed.saturating_sub(self.problems.first.len());
-        self.problems.first.extend(findings.problems.into_iter().take(room));
+        self.add_problems(findings.problems);
+        for (forms, form) in self.forms.iter_mut().zip(&findings.forms) {
+            if let Some(form) = form {
+                forms.add(form, &findings.id);
+            }
+        }
         if let Some(size) = findings.size {
             *self.sizes.entry(size).or_default() += 1;
         }
@@ -189,9 +205,19 @@ impl<'d> Totals<'d> {
         }
     }
 
+    fn add_problems(&mut self, problems: Vec<String>) {
+        self.problems.count += problems.len();
+        let room = self.listed.saturating_sub(self.problems.first.len());
+        self.problems.first.extend(problems.into_iter().take(room));
+    }
+
     fn into_report(mut self, split: &str, samples: usize) -> SplitReport {
         for (task, spec) in self.tasks.iter_mut().zip(self.specs) {
             task.remark(spec.task);
+        }
+        for (at, forms) in std::mem::take(&mut self.forms).into_iter().enumerate() {
+            self.tasks[at].remarks.extend(forms.remark());
+            self.add_problems(forms.into_problems());
         }
         let distinct_sizes = self.sizes.len();
         let mut sizes: Vec<_> = self

@@ -49,8 +49,13 @@ impl Stereo {
 /// disparity of nothing.
 pub(super) fn depth_from_disparity(file: LabelFile<'_>, stereo: Stereo) -> Result<Raster> {
     let map = label_png::read(file.path)?;
-    let Samples::U16(samples) = map.samples else {
-        return Err(file.wrong(format!("{} bits a pixel; disparities have 16", map.bits)));
+    let samples = match map.samples {
+        Samples::U16(samples) => samples,
+        // Nothing measured: a lossless optimiser leaves no more than a bit of 16 zeros.
+        Samples::U8(samples) if map.palette.is_none() && samples.iter().all(|&v| v == 0) => {
+            vec![0; samples.len()]
+        }
+        _ => return Err(file.wrong(format!("{} bits a pixel; disparities have 16", map.bits))),
     };
     let product = stereo.baseline * stereo.focal * 256.0;
     let depth = |v: u16| match v {

@@ -1,5 +1,6 @@
 //! A data set in a folder, as its descriptor says: every known set, and yours.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -192,8 +193,17 @@ impl FolderDataset {
             },
             None => None,
         };
-        let file = LabelFile { path: &path, task: spec.task, classes: spec.classes.len() };
-        let map = reader.read(file, &source.encoding, companion.as_deref())?;
+        let form = RefCell::new(None);
+        let file = LabelFile {
+            path: &path,
+            task: spec.task,
+            classes: spec.classes.len(),
+            palette: &spec.palette,
+            form: &form,
+        };
+        let map = reader.read(file, &source.encoding, companion.as_deref());
+        reader.form = form.take();
+        let map = map?;
         let (height, width) = reader.size().unwrap_or((map.height, map.width));
         if (map.height, map.width) == (height, width) {
             return Ok(Some(map));

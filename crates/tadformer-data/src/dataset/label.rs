@@ -1,9 +1,11 @@
 //! Label files as label maps, by the encodings that a descriptor can name.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use super::{cityscapes, pascal_context};
-use crate::descriptor::Encoding;
+use super::class_png::{self, Form, Ids, Known, Taken};
+use super::{bsds, cityscapes, pascal_context};
+use crate::descriptor::{Encoding, Numbers};
 use crate::format::label_png::{self, LabelPng, Samples};
 use crate::format::npy::Npy;
 use crate::format::{picture, read_bounded};
@@ -16,6 +18,8 @@ pub(crate) struct LabelReader {
     size: Option<(usize, usize)>,
     /// The last region map read: PASCAL-Context's edges and normals both need it.
     regions: Option<pascal_context::Regions>,
+    /// How the last label file was stored, if it was a PNG.
+    pub(crate) form: Option<Form>,
 }
 
 /// One label file and what is known of it.
@@ -27,6 +31,10 @@ pub(super) struct LabelFile<'a> {
     pub(super) task: Task,
     /// How many classes the task has.
     pub(super) classes: usize,
+    /// The colour of each class.
+    pub(super) palette: &'a [[u8; 3]],
+    /// Where to say how a PNG was stored.
+    pub(super) form: &'a RefCell<Option<Form>>,
 }
 
 impl LabelFile<'_> {
@@ -51,7 +59,7 @@ impl LabelFile<'_> {
 impl LabelReader {
     /// A reader of the labels of a picture of `size`; without a size, of one that could not be read.
     pub(crate) fn new(size: Option<(usize, usize)>) -> Self {
-        Self { size, regions: None }
+        Self { size, regions: None, form: None }
     }
 
     /// Rows and columns that a label map must have, if they are known.
@@ -67,7 +75,9 @@ impl LabelReader {
         companion: Option<&Path>,
     ) -> Result<Raster> {
         match encoding {
-            Encoding::ClassIds { ids, ignore } => class_ids(file, ids.as_deref(), ignore),
+            Encoding::ClassIds { ids, ignore, numbers, ignore_colours } => {
+                class_ids(file, ids.as_deref(), ignore, *numbers, ignore_colours)
+            }
             Encoding::Binary { threshold, full } => binary(file, *threshold, *full),
             Encoding::Vectors => vectors(file),
             Encoding::Metres { scale } => metres(file, *scale),
@@ -79,6 +89,7 @@ impl LabelReader {
                 cityscapes::depth_from_disparity(file, stereo)
             }
             Encoding::PascalParts => pascal_context::human_parts(file, self.size),
+            Encoding::BsdsBoundaries => bsds::boundaries(file),
             Encoding::LabelMapEdges => Ok(self.regions(file, file.path)?.edges()),
             Encoding::VectorsOnClasses { valid, .. } => {
                 let mut map = vectors(file)?;
@@ -119,23 +130,58 @@ fn plane(file: LabelFile<'_>) -> Result<Plane> {
     Ok(Plane::Npy { height, width, data: array.to_f32() })
 }
 
+/// The levels of grey that a PNG shows.
+fn levels(file: LabelFile<'_>, map: LabelPng) -> Result<LabelPng> {
+    file.form.replace(Some(Form::of_levels(&map)));
+    map.into_levels().map_err(|reason| file.wrong(reason))
+}
+
 /// Class numbers, mapped to `0..classes` and [`IGNORE`].
-fn class_ids(file: LabelFile<'_>, ids: Option<&[u32]>, ignore: &[u32]) -> Result<Raster> {
+fn class_ids(
+    file: LabelFile<'_>,
+    ids: Option<&[u32]>,
+    ignore: &[u32],
+    numbers: Numbers,
+    ignore_colours: &[[u8; 3]],
+) -> Result<Raster> {
     let table = class_table(file.classes, ids, ignore);
-    let expected = || match ids {
-        Some(ids) => format!("one of the class ids {ids:?}, or {ignore:?} for no label"),
-        None => format!("a class in 0..={}, or {ignore:?} for no label", file.classes - 1),
+    let mut stretched = "";
+    let expected = |stretched: &str| match ids {
+        Some(ids) => format!("one of the class ids {ids:?}, or {ignore:?} for no label{stretched}"),
+        None => format!("a class in 0..={}, or {ignore:?} for no label{stretched}", file.classes - 1),
     };
     // NaN marks the numbers that must not occur, so that the common path is one look-up a pixel.
     let look_up = |value: usize| table.get(value).copied().unwrap_or(f32::NAN);
+    let plane = match plane(file)? {
+        Plane::Png(map) => {
+            let known = Known {
+                numbers,
+                class_of: &|id| table.get(id).copied().filter(|class| !class.is_nan()),
+                ids: &|class| ids.map_or(Some(class), |ids| ids.get(class).map(|&id| id as usize)),
+                palette: file.palette,
+                ignore_colours,
+            };
+            let (ids, form) = class_png::read(map, &known).map_err(|reason| file.wrong(reason))?;
+            if form.taken == Taken::StretchedGrey {
+                stretched =
+                    "; samples of fewer than 8 bits stand for levels of 8, unless `numbers` is \"stored\"";
+            }
+            file.form.replace(Some(form));
+            match ids {
+                Ids::Labels(map) => return Ok(map),
+                Ids::Numbers(map) => Plane::Png(map),
+            }
+        }
+        plane => plane,
+    };
     let check = |data: Vec<f32>, height, width, found: &dyn Fn(usize) -> f32| match data
         .iter()
         .position(|v| v.is_nan())
     {
-        Some(at) => Err(file.wrong_pixel(at, width, found(at), &expected())),
+        Some(at) => Err(file.wrong_pixel(at, width, found(at), &expected(stretched))),
         None => Ok(Raster { channels: 1, height, width, data }),
     };
-    match plane(file)? {
+    match plane {
         Plane::Png(LabelPng { width, height, samples: Samples::U8(samples), .. }) => {
             let narrow: [f32; 256] = std::array::from_fn(look_up);
             let data = samples.iter().map(|&v| narrow[usize::from(v)]).collect();
@@ -145,6 +191,7 @@ fn class_ids(file: LabelFile<'_>, ids: Option<&[u32]>, ignore: &[u32]) -> Result
             let data = samples.iter().map(|&v| look_up(usize::from(v))).collect();
             check(data, height, width, &|at| f32::from(samples[at]))
         }
+        Plane::Png(_) => Err(file.wrong("pixels are colours; expected numbers")),
         Plane::Npy { height, width, data: found } => {
             // A fraction, a negative number and NaN are all no table index.
             let whole = |v: f32| (v >= 0.0 && v.fract() == 0.0).then_some(v as usize);
@@ -176,6 +223,7 @@ fn class_table(classes: usize, ids: Option<&[u32]>, ignore: &[u32]) -> Vec<f32> 
 fn binary(file: LabelFile<'_>, threshold: f32, full: Option<f32>) -> Result<Raster> {
     match plane(file)? {
         Plane::Png(map) => {
+            let map = levels(file, map)?;
             let full = full.unwrap_or(f32::from(map.max_value()));
             let positive = |v: u16| f32::from(u8::from(f32::from(v) / full > threshold));
             let data = match map.samples {
@@ -184,6 +232,7 @@ fn binary(file: LabelFile<'_>, threshold: f32, full: Option<f32>) -> Result<Rast
                     samples.into_iter().map(|v| table[usize::from(v)]).collect()
                 }
                 Samples::U16(samples) => samples.into_iter().map(positive).collect(),
+                Samples::Rgb(_) => return Err(file.wrong("pixels are colours; expected levels of grey")),
             };
             Ok(Raster { channels: 1, height: map.height, width: map.width, data })
         }
@@ -232,9 +281,11 @@ fn vectors(file: LabelFile<'_>) -> Result<Raster> {
 fn metres(file: LabelFile<'_>, scale: f64) -> Result<Raster> {
     let (height, width, mut data) = match plane(file)? {
         Plane::Png(map) => {
+            let map = levels(file, map)?;
             let data = match map.samples {
                 Samples::U8(samples) => samples.into_iter().map(f32::from).collect(),
                 Samples::U16(samples) => samples.into_iter().map(f32::from).collect::<Vec<_>>(),
+                Samples::Rgb(_) => return Err(file.wrong("pixels are colours; expected levels of grey")),
             };
             (map.height, map.width, data)
         }

@@ -4,8 +4,11 @@ pub(crate) mod pattern;
 pub(crate) mod split;
 mod listing;
 mod thin;
+mod columns;
+pub(crate) mod class_png;
 pub(crate) mod label;
 mod pascal_context;
+mod bsds;
 mod cityscapes;
 mod folder;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::columns;
 use super::label::LabelFile;
 use super::thin::thin;
 use crate::format::mat::{Document, StructArray, Value};
@@ -176,7 +177,7 @@ impl Regions {
         };
         let (height, width) = (map.dims[0], map.dims[1]);
         let columns = map.to_u16().map_err(|reason| file.wrong(format!("`LabelMap`: {reason}")))?;
-        let classes = rows_first_of(&columns, height, width, |class| class);
+        let classes = columns::rows_first(&columns, height, width, |class| class);
         Ok(Self { path: path.to_owned(), height, width, classes })
     }
 
@@ -242,31 +243,8 @@ impl Regions {
 }
 
 fn rows_first(columns: &[u8], height: usize, width: usize, value: impl Fn(u8) -> f32) -> Raster {
-    let data = rows_first_of(columns, height, width, value);
+    let data = columns::rows_first(columns, height, width, value);
     Raster { channels: 1, height, width, data }
-}
-
-/// Values that lie columns first, rows first. A few rows at a time, so that what is read stays in the cache.
-fn rows_first_of<T: Copy, U: Copy + Default>(
-    columns: &[T],
-    height: usize,
-    width: usize,
-    value: impl Fn(T) -> U,
-) -> Vec<U> {
-    const ROWS: usize = 16;
-    let mut rows = vec![U::default(); columns.len()];
-    if columns.is_empty() {
-        return rows;
-    }
-    for (block, target) in rows.chunks_mut(ROWS * width).enumerate() {
-        for (x, column) in columns.chunks_exact(height).enumerate() {
-            let column = &column[block * ROWS..];
-            for (row, &v) in target.chunks_exact_mut(width).zip(column) {
-                row[x] = value(v);
-            }
-        }
-    }
-    rows
 }
 
 #[cfg(test)]

@@ -44,7 +44,30 @@ fn every_known_descriptor_is_read_and_carries_its_folder_s_name() {
         [("semseg", 21), ("human_parts", 7), ("sal", 1), ("normals", 3), ("edge", 1)]
     );
     assert_eq!(outputs("nyud"), [("semseg", 40), ("depth", 1), ("normals", 3), ("edge", 1)]);
+    assert_eq!(outputs("bsds500"), [("edge", 1)]);
     assert_eq!(outputs("cityscapes"), [("semseg", 19), ("depth", 1), ("human_parts", 5)]);
+}
+
+#[test]
+fn the_tolerance_of_edges_belongs_to_the_data_set() {
+    let tolerance = |name: &str| {
+        let known = Descriptor::known().iter().find(|d| d.name == name).unwrap();
+        known.task_specs().iter().find(|spec| spec.task.name == "edge").unwrap().edge_tolerance
+    };
+    // Published scores on PASCAL-Context and BSDS500 take 0.0075 of the diagonal, those on NYUDv2 0.011.
+    assert_eq!(["pascal-context", "bsds500", "nyud"].map(tolerance), [0.0075, 0.0075, 0.011]);
+    let edges = |key: &str| {
+        let task =
+            SMALL.replace("classes = [\"ground\", \"thing\"]\npalette = [[0, 0, 0], [255, 0, 0]]\n", key);
+        parse(&task.replace("\"semseg\"", "\"edge\"").replace("class-ids", "binary"))
+    };
+    assert_eq!(edges("").unwrap().task_specs()[0].edge_tolerance, 0.0075);
+    assert_eq!(edges("tolerance = 0.011\n").unwrap().task_specs()[0].edge_tolerance, 0.011);
+    for (wrong, expected) in [("tolerance = 0.5\n", "expected 0 to 0.05"), ("tolerance = nan\n", "NaN")] {
+        assert!(edges(wrong).unwrap_err().to_string().contains(expected), "{wrong}");
+    }
+    let error = refusal(("[[tasks.sources]]", "tolerance = 0.01\n[[tasks.sources]]"));
+    assert!(error.contains("`tolerance` is for edges"), "{error}");
 }
 
 #[test]
@@ -55,7 +78,12 @@ fn a_descriptor_survives_being_written_and_read() {
     }
     assert_eq!(
         parse(SMALL).unwrap().tasks[0].sources[0].encoding,
-        Encoding::ClassIds { ids: None, ignore: vec![255] }
+        Encoding::ClassIds {
+            ids: None,
+            ignore: vec![255],
+            numbers: Numbers::Auto,
+            ignore_colours: Vec::new()
+        }
     );
 }
 

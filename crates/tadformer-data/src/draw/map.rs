@@ -178,6 +178,7 @@ mod tests {
             outputs: 1,
             classes: vec!["a".to_owned(), "b".to_owned()],
             palette: vec![[1, 2, 3], [4, 5, 6]],
+            edge_tolerance: crate::EDGE_TOLERANCE,
         }
     }
 

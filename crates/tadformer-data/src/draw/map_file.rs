@@ -214,6 +214,7 @@ mod tests {
             outputs: 3,
             classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
             palette: vec![[1, 2, 3], [40, 50, 60], [7, 8, 9]],
+            edge_tolerance: crate::EDGE_TOLERANCE,
         }
     }
 

@@ -154,6 +154,7 @@ mod tests {
             outputs: 1,
             classes: Vec::new(),
             palette: Vec::new(),
+            edge_tolerance: crate::EDGE_TOLERANCE,
         };
         let mut label = Raster::filled(1, 24, WIDTH, 2.0);
         (label.data[0], label.data[1]) = (6.0, IGNORE);
@@ -193,6 +194,7 @@ mod tests {
             outputs: 1,
             classes: Vec::new(),
             palette: Vec::new(),
+            edge_tolerance: crate::EDGE_TOLERANCE,
         };
         let map = Raster { channels: 1, height: 1, width: 2, data: vec![0.0, 123.4] };
         let drawn = draw_with_bar(&spec, &map, Some(Range::of(&map))).expect("drawn");

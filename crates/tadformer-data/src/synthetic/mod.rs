@@ -56,7 +56,7 @@ use self::frame::Frame;
 use self::labels::{LABELLERS, Labeller};
 use self::render::render;
 use self::scene::Scene;
-use crate::{Dataset, Error, Result, Sample, Task, TaskSpec};
+use crate::{Dataset, EDGE_TOLERANCE, Error, Result, Sample, Task, TaskSpec};
 
 /// Which scenes: those of one split never occur in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,7 +252,7 @@ pub fn spec(domain: Domain, task: Task) -> Result<TaskSpec> {
     let outputs = if classes.is_empty() { task.label_channels() } else { classes.len() };
     let palette = classes.iter().map(|class| class.colour).collect();
     let classes = classes.into_iter().map(|class| class.name.to_owned()).collect();
-    Ok(TaskSpec { task, outputs, classes, palette })
+    Ok(TaskSpec { task, outputs, classes, palette, edge_tolerance: EDGE_TOLERANCE })
 }
 
 fn labeller(domain: Domain, task: Task) -> Result<&'static Labeller> {

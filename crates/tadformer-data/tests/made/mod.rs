@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tadformer_data::{Dataset, Error, IGNORE, LabelKind, Raster, Result, Sample, Task, TaskSpec};
+use tadformer_data::{
+    Dataset, EDGE_TOLERANCE, Error, IGNORE, LabelKind, Raster, Result, Sample, Task, TaskSpec,
+};
 
 /// What is wrong with a sample.
 pub(crate) enum Fault {
@@ -35,6 +37,7 @@ impl Made {
             outputs: 3,
             classes: Vec::new(),
             palette: Vec::new(),
+            edge_tolerance: EDGE_TOLERANCE,
         };
         Self {
             tasks: tasks.iter().map(spec).collect(),

@@ -112,6 +112,17 @@ pub(crate) fn png(width: u32, height: u32, color: ColorType, depth: BitDepth, sa
     bytes
 }
 
+/// A palette PNG of eight bits.
+pub(crate) fn palette(width: u32, height: u32, colours: &[[u8; 3]], samples: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(ColorType::Indexed);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_palette(colours.concat());
+    encoder.write_header().unwrap().write_image_data(samples).unwrap();
+    bytes
+}
+
 /// An eight-bit grey PNG.
 pub(crate) fn grey(width: u32, height: u32, samples: &[u8]) -> Vec<u8> {
     png(width, height, ColorType::Grayscale, BitDepth::Eight, samples)
@@ -130,6 +141,34 @@ pub(crate) fn npy_of(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
     bytes.extend(data);
+    bytes
+}
+
+/// A level 5 `.mat` file of `matrix`.
+pub(crate) fn mat(matrix: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![b' '; 124];
+    bytes.extend(b"\x00\x01IM");
+    bytes.extend(matrix);
+    bytes
+}
+
+/// A matrix of a `.mat` file: `class` 1 is a cell, 2 a struct, 9 bytes; `content` is what stands behind its name.
+pub(crate) fn mat_matrix(class: u32, dims: [u32; 2], name: &str, content: &[u8]) -> Vec<u8> {
+    let words = |words: [u32; 2]| words.map(u32::to_le_bytes).concat();
+    let parts = [
+        mat_element(6, &words([class, 0])),
+        mat_element(5, &words(dims)),
+        mat_element(1, name.as_bytes()),
+        content.to_vec(),
+    ];
+    mat_element(14, &parts.concat())
+}
+
+/// An element of a `.mat` file: tag, payload, padding.
+pub(crate) fn mat_element(kind: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [kind, payload.len() as u32].map(u32::to_le_bytes).concat();
+    bytes.extend(payload);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes
 }
 

@@ -4,6 +4,9 @@
 //! and is never built anew. A search that fails has reached labelled pixels from which no free one can be
 //! reached, now or after any later pair (Kuhn's Hungarian tree), so they are never visited again: all
 //! failures together cost one pass over the pairs that are near enough.
+//!
+//! With several annotators each one's edges are matched on their own: a predicted pixel is right if anybody's matching
+//! uses it, and labelled and found pixels are added up (Martin, Fowlkes and Malik, TPAMI 2004, section 4).
 
 use super::{Matching, THRESHOLDS, f_measure, share};
 
@@ -12,9 +15,9 @@ use super::{Matching, THRESHOLDS, f_measure, share};
 pub(super) struct Counts {
     /// Predicted edge pixels.
     pub(super) predicted: u64,
-    /// Predicted edge pixels that are right.
+    /// Predicted edge pixels that are right, for one annotator or more.
     pub(super) right: u64,
-    /// Labelled edge pixels.
+    /// Labelled edge pixels, of all annotators together.
     pub(super) labelled: u64,
     /// Labelled edge pixels that are found.
     pub(super) found: u64,
@@ -37,24 +40,31 @@ impl Counts {
     }
 }
 
-/// The counts of one image by threshold: `levels` says how many thresholds a pixel passes.
+/// The counts of one image by threshold: `levels` says how many thresholds a pixel passes, `annotators` has the edges that
+/// each of them drew.
 pub(super) fn count(
     matching: Matching,
     levels: &[u8],
-    edges: &[bool],
+    annotators: &[Vec<bool>],
     width: usize,
     radius: f64,
 ) -> [Counts; THRESHOLDS] {
     let disk = Disk::new(width, levels.len() / width, radius);
-    // Pixels by their level: predicted, right and found ones for the first time at a threshold.
-    let (right, found) = match matching {
-        Matching::OneToOne => {
-            let pairs = pairs_by_level(levels, edges, &disk);
-            (pairs, pairs)
+    // Found edges by the level of what finds them; predicted pixels that are right do not change their level.
+    let mut right_pixels = vec![false; levels.len()];
+    let mut found = [0; THRESHOLDS + 1];
+    let mut labelled = 0;
+    for edges in annotators {
+        match matching {
+            Matching::OneToOne => find_pairs(levels, edges, &disk, &mut right_pixels, &mut found),
+            Matching::Distance => find_near(levels, edges, &disk, &mut right_pixels, &mut found),
         }
-        Matching::Distance => near_by_level(levels, edges, &disk),
-    };
-    let labelled = edges.iter().filter(|&&edge| edge).count() as u64;
+        labelled += edges.iter().filter(|&&edge| edge).count() as u64;
+    }
+    let mut right = [0; THRESHOLDS + 1];
+    for (&level, _) in levels.iter().zip(&right_pixels).filter(|(_, right)| **right) {
+        right[usize::from(level)] += 1;
+    }
     let mut predicted = [0; THRESHOLDS + 1];
     for &level in levels {
         predicted[usize::from(level)] += 1;
@@ -107,36 +117,37 @@ fn reach(radius: f64, side: usize) -> isize {
     (radius as usize).min(side - 1) as isize
 }
 
-/// Predicted pixels with an edge around, and edges with a predicted pixel around, by the level where that begins.
-fn near_by_level(levels: &[u8], edges: &[bool], disk: &Disk) -> (ByLevel, ByLevel) {
-    let mut right = [0; THRESHOLDS + 1];
-    let mut found = [0; THRESHOLDS + 1];
-    let mut counted = vec![false; levels.len()];
+/// Marks the predicted pixels with an edge around in `right`, and counts the edges with a predicted pixel around by the
+/// level where that begins.
+fn find_near(levels: &[u8], edges: &[bool], disk: &Disk, right: &mut [bool], found: &mut ByLevel) {
     for pixel in (0..edges.len()).filter(|&pixel| edges[pixel]) {
         let mut highest = 0;
         for near in disk.around(pixel) {
             highest = highest.max(levels[near]);
-            if !std::mem::replace(&mut counted[near], true) {
-                right[usize::from(levels[near])] += 1;
-            }
+            right[near] = true;
         }
         found[usize::from(highest)] += 1;
     }
-    (right, found)
 }
 
-/// The largest number of pairs of a predicted pixel and an edge around it, by the level where each pair is gained.
-fn pairs_by_level(levels: &[u8], edges: &[bool], disk: &Disk) -> ByLevel {
+/// Finds as many pairs of a predicted pixel and an edge around it as there can be at every level: marks their predicted
+/// pixels in `right`, and counts them by the level where each is gained.
+///
+/// A predicted pixel that is paired once stays so at every lower level, with whatever edge.
+fn find_pairs(levels: &[u8], edges: &[bool], disk: &Disk, right: &mut [bool], found: &mut ByLevel) {
     let mut by_level = vec![Vec::new(); THRESHOLDS + 1];
     for (pixel, &level) in levels.iter().enumerate() {
         by_level[usize::from(level)].push(pixel);
     }
     let mut pairs = Pairs::new(edges, disk);
-    let mut gained = [0; THRESHOLDS + 1];
     for level in (1..=THRESHOLDS).rev() {
-        gained[level] = by_level[level].iter().filter(|&&pixel| pairs.augment(pixel)).count() as u64;
+        for &pixel in &by_level[level] {
+            if pairs.augment(pixel) {
+                right[pixel] = true;
+                found[level] += 1;
+            }
+        }
     }
-    gained
 }
 
 const NOBODY: usize = usize::MAX;
@@ -257,7 +268,7 @@ mod tests {
             edges in proptest::collection::vec(any::<bool>(), 42),
             radius in prop_oneof![Just(0.0), Just(1.0), Just(1.5), Just(2.3)],
         ) {
-            let counts = count(Matching::OneToOne, &levels, &edges, 7, radius);
+            let counts = count(Matching::OneToOne, &levels, &[edges.clone()], 7, radius);
             for (i, counts) in counts.iter().enumerate().take(6) {
                 let predicted: Vec<bool> = levels.iter().map(|&level| usize::from(level) > i).collect();
                 let expected = most_pairs(&predicted, &edges, 7, radius);
@@ -276,14 +287,36 @@ mod tests {
                 let (dx, dy) = ((a % 7).abs_diff(b % 7) as f64, (a / 7).abs_diff(b / 7) as f64);
                 dx.hypot(dy) <= radius
             };
-            let counts = count(Matching::Distance, &levels, &edges, 7, radius);
+            let counts = count(Matching::Distance, &levels, &[edges.clone()], 7, radius);
             for (i, counts) in counts.iter().enumerate().take(6) {
                 let predicted = |at: usize| usize::from(levels[at]) > i;
                 let right = (0..42).filter(|&p| predicted(p) && (0..42).any(|e| edges[e] && near(p, e))).count();
                 let found = (0..42).filter(|&e| edges[e] && (0..42).any(|p| predicted(p) && near(p, e))).count();
                 prop_assert_eq!((counts.right, counts.found), (right as u64, found as u64));
-                let pairs = count(Matching::OneToOne, &levels, &edges, 7, radius)[i];
+                let pairs = count(Matching::OneToOne, &levels, &[edges.clone()], 7, radius)[i];
                 prop_assert!(pairs.right <= counts.right && pairs.found <= counts.found);
+            }
+        }
+
+        #[test]
+        fn annotators_are_matched_apart_and_their_counts_added(
+            levels in proptest::collection::vec(prop_oneof![2 => Just(0u8), 3 => 1u8..6], 42),
+            annotators in proptest::collection::vec(proptest::collection::vec(any::<bool>(), 42), 1..4),
+            radius in prop_oneof![Just(0.0), Just(1.0), Just(2.3)],
+        ) {
+            for matching in [Matching::OneToOne, Matching::Distance] {
+                let together = count(matching, &levels, &annotators, 7, radius);
+                let apart: Vec<_> =
+                    annotators.iter().map(|one| count(matching, &levels, std::slice::from_ref(one), 7, radius)).collect();
+                for (i, counts) in together.iter().enumerate().take(6) {
+                    let sum = |of: fn(&Counts) -> u64| apart.iter().map(|one| of(&one[i])).sum::<u64>();
+                    prop_assert_eq!(counts.found, sum(|c| c.found));
+                    prop_assert_eq!(counts.labelled, sum(|c| c.labelled));
+                    prop_assert_eq!(counts.predicted, apart[0][i].predicted);
+                    // A pixel that serves several annotators counts once.
+                    let most = apart.iter().map(|one| one[i].right).max().unwrap();
+                    prop_assert!(counts.right >= most && counts.right <= sum(|c| c.right).min(counts.predicted));
+                }
             }
         }
     }

@@ -118,3 +118,30 @@ fn settings_and_values_without_meaning_are_refused() {
     let error = meter.merge(&other).expect_err("another protocol");
     assert!(error.to_string().contains("compares by"), "{error}");
 }
+
+#[test]
+fn several_annotators_share_the_right_pixels_and_each_has_edges_to_find() {
+    // Two people drew column 10, one of them column 30 as well; columns 10 and 20 are predicted.
+    let (one, two) = (columns(&[10], 1.0, 0.0), columns(&[10, 30], 1.0, 0.0));
+    let both = [one, two].concat();
+    let logits = columns(&[10, 20], 4.0, -9.0);
+    for matching in [Matching::OneToOne, Matching::Distance] {
+        let mut meter = meter(0.0, matching);
+        let label = Planes::new(&both, 2, SIDE, SIDE).expect("sizes fit");
+        meter.update(Planes::new(&logits, 1, SIDE, SIDE).expect("sizes fit"), label).expect("image fits");
+        let point = meter.curve()[49];
+        // Half of what is predicted is right for somebody; of three labelled columns two are found.
+        assert_eq!((point.precision, point.recall), (0.5, 2.0 / 3.0), "{matching:?}");
+    }
+}
+
+#[test]
+fn a_pixel_that_one_annotator_left_out_is_left_out() {
+    let (one, two) = (columns(&[10], 255.0, 0.0), columns(&[10], 1.0, 0.0));
+    let mut meter = meter(0.0, Matching::OneToOne);
+    let both = [one, two].concat();
+    let label = Planes::new(&both, 2, SIDE, SIDE).expect("sizes fit");
+    let logits = columns(&[10], 4.0, -9.0);
+    meter.update(Planes::new(&logits, 1, SIDE, SIDE).expect("sizes fit"), label).expect("image fits");
+    assert_eq!(values(&meter)[0], 100.0, "nothing predicted, nothing labelled");
+}

@@ -12,7 +12,7 @@ use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset, did_you_mea
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Name of the data set: `synthetic`, `pascal-context`, `nyud`, `cityscapes`, or `folder` for one with a
+    /// Name of the data set: `synthetic`, `pascal-context`, `nyud`, `cityscapes`, `bsds500`, or `folder` for one with a
     /// `dataset.toml` of its own.
     pub name: String,
     /// Its folder; the synthetic set needs none.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use tadformer::config::{AdaptationConfig, BackboneConfig, ModelConfig};
 use tadformer_backbone::SwinConfig;
-use tadformer_data::{Task, TaskSpec};
+use tadformer_data::{EDGE_TOLERANCE, Task, TaskSpec};
 use tadformer_decoders::DecoderConfig;
 use tadformer_ops::testing::GoldenFile;
 
@@ -17,7 +17,13 @@ pub(crate) fn specs() -> Vec<TaskSpec> {
     [("semseg", 21), ("normals", 3), ("sal", 1), ("human_parts", 7)]
         .map(|(name, outputs)| {
             let task = Task::from_name(name).unwrap();
-            TaskSpec { task, outputs, classes: Vec::new(), palette: Vec::new() }
+            TaskSpec {
+                task,
+                outputs,
+                classes: Vec::new(),
+                palette: Vec::new(),
+                edge_tolerance: EDGE_TOLERANCE,
+            }
         })
         .to_vec()
 }
