@@ -6,7 +6,7 @@ use crate::kept::Kept;
 use crate::rows::make;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor};
 
 /// Elements a row when a tensor is worked through without regard to its shape.
@@ -80,8 +80,9 @@ fn elementwise(
         let x = read(op, &xs)?;
         make(x.len(), STRIP, |first, block| forward(&x[first * STRIP..][..block.len()], block))
     };
+    let shape = xs.shape().clone();
     record_one(op, &[&xs], Output::new(ys, xs.shape()), move |grad| {
-        let (xs, grad) = (kept.get()?, grad.contiguous()?);
+        let (xs, grad) = (kept.get_for(op, &shape)?, grad.contiguous()?);
         let (x, g) = (read(op, &xs)?, read(op, &grad)?);
         let dx = make(x.len(), STRIP, |first, block| {
             let range = first * STRIP..first * STRIP + block.len();
@@ -98,7 +99,7 @@ impl Kernel for GeluStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
             *y = elementary::gelu::<V>(x);
@@ -113,7 +114,7 @@ impl Kernel for GeluBackwardStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
             *dx = g * gelu_slope::<V>(x);
@@ -128,7 +129,7 @@ impl Kernel for GeluSlopes<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, grads) = self;
         for (g, &x) in grads.iter_mut().zip(xs) {
             *g *= gelu_slope::<V>(x);
@@ -143,7 +144,7 @@ impl Kernel for GeluInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         for x in self.0 {
             *x = elementary::gelu::<V>(*x);
         }
@@ -156,7 +157,7 @@ impl Kernel for ReluStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, ys) = self;
         for (y, &x) in ys.iter_mut().zip(xs) {
             *y = x.max(0.0);
@@ -170,7 +171,7 @@ impl Kernel for ReluBackwardStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, grads, dxs) = self;
         for ((dx, &x), &g) in dxs.iter_mut().zip(xs).zip(grads) {
             *dx = if x > 0.0 { g } else { 0.0 };

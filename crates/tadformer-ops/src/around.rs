@@ -200,7 +200,7 @@ impl RowsBefore<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, named_tensor};
+    use crate::testing::{assert_close, assert_refused, named_tensor};
     use crate::{DropoutMask, FrozenLinear, Linear, LowRankUpdate, linear_around, low_rank_linear, no_grad};
     use candle_core::Var;
 
@@ -369,6 +369,7 @@ mod tests {
             let message = linear_around(&xs, &linear.weight, None, around).unwrap_err().to_string();
             assert!(message.contains("do not fit"), "{message}");
         }
-        assert!(linear_around(&narrow, &linear.weight, None, Around::default()).is_err());
+        let refused = linear_around(&narrow, &linear.weight, None, Around::default());
+        assert_refused(refused, &["[6, 37, 5, 32]", "33 features"]);
     }
 }

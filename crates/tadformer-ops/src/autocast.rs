@@ -227,7 +227,7 @@ mod tests {
         autocast(Precision::Bf16, || {
             assert_eq!(autocast(Precision::F32, Precision::in_use), Precision::F32);
             let caught = std::panic::catch_unwind(|| autocast(Precision::F32, || panic!("inside")));
-            assert!(caught.is_err());
+            assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"inside"));
             assert_eq!(Precision::in_use(), Precision::Bf16);
             let elsewhere = std::thread::spawn(Precision::in_use).join().unwrap();
             assert_eq!(elsewhere, Precision::F32);

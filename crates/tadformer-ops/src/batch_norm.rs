@@ -5,7 +5,7 @@ use crate::kept::Kept;
 use crate::rows::{make, sum_blocks};
 use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use crate::{Init, Mode, Params};
 use candle_core::{Device, Result, Tensor, Var, bail};
 use rayon::prelude::*;
@@ -49,7 +49,7 @@ impl BatchNorm {
     /// `(…, c)` to the same shape; in training the running statistics are updated.
     ///
     /// # Errors
-    /// A last dimension other than `c`, or fewer than two rows in training.
+    /// A last dimension other than `c`, tensors of the layer that differ in length, or fewer than two rows in training.
     pub fn forward(&self, xs: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let xs = xs.contiguous()?;
         let (moments, own) = self.moments(&xs, mode)?;
@@ -89,11 +89,17 @@ impl BatchNorm {
         })
     }
 
-    /// The number of features, where an input of those `dims` has as many.
+    /// The number of features, where an input of those `dims` has as many, and so has all that the layer holds.
     fn check(&self, op: &'static str, dims: &[usize]) -> Result<usize> {
         let c = self.weight.dims1()?;
         if dims.last() != Some(&c) || c == 0 {
             bail!("{op}: the input has shape {dims:?}, but the layer takes {c} features");
+        }
+        let (bias, mean, variance) = (self.bias.dims(), self.running_mean.dims(), self.running_var.dims());
+        if [bias, mean, variance].iter().any(|dims| *dims != [c]) {
+            bail!(
+                "{op}: weight [{c}], bias {bias:?}, running mean {mean:?} and running variance {variance:?} do not fit"
+            );
         }
         Ok(c)
     }
@@ -111,7 +117,7 @@ impl BatchNorm {
         }
         if rows < 2 {
             bail!(
-                "{OP}: the input has shape {:?}, a single row, which has no variance; train on larger batches or images",
+                "{OP}: the input has shape {:?}, but fewer than two rows have no variance; train on larger batches or images",
                 xs.dims()
             );
         }
@@ -210,7 +216,7 @@ impl<const RELU: bool> Kernel for ForwardRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, mean, scale, bias, ys) = self;
         let c = mean.len();
         let (scale, bias) = (&scale[..c], &bias[..c]);
@@ -244,7 +250,7 @@ impl<const RELU: bool> Kernel for ParameterRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, grads, mean, scale, bias, sum) = self;
         let c = mean.len();
         let (dnormal, dbias) = sum.split_at_mut(c);
@@ -276,7 +282,7 @@ impl<const RELU: bool> Kernel for BackwardRows<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, grads, mean, scale, bias, offset, slope, dxs) = self;
         let c = mean.len();
         let (scale, bias, offset, slope) = (&scale[..c], &bias[..c], &offset[..c], &slope[..c]);
@@ -335,7 +341,7 @@ impl Kernel for BlockMoments<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(block, part) = self;
         let (mean, squares) = part.split_at_mut(part.len() / 2);
         let c = mean.len();
@@ -493,9 +499,14 @@ mod tests {
         let mut rng = Rng::named(0, "", 0);
         let one = named_tensor("xs", (1, 1, 1, 4), 0.0, 1.0).unwrap();
         let message = layer.forward(&one, &Mode::Train(&mut rng)).unwrap_err().to_string();
-        assert!(message.contains("[1, 1, 1, 4]") && message.contains("single row"), "{message}");
+        assert!(message.contains("[1, 1, 1, 4]") && message.contains("fewer than two rows"), "{message}");
         let wide = named_tensor("xs", (2, 5), 0.0, 1.0).unwrap();
         let message = layer.forward(&wide, &Mode::Eval).unwrap_err().to_string();
         assert!(message.contains("[2, 5]") && message.contains("4 features"), "{message}");
+        let uneven = BatchNorm { bias: layer.bias.narrow(0, 0, 3).unwrap(), ..layer };
+        for mode in [Mode::Eval, Mode::Train(&mut rng)] {
+            let found = uneven.forward(&named_tensor("xs", (2, 4), 0.0, 1.0).unwrap(), &mode);
+            crate::testing::assert_refused(found, &["weight [4], bias [3]"]);
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::rng::{Mode, Rng, mix};
 use crate::rows::make;
 use crate::simd::{Kernel, LANES, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 
 /// Numbers that sixteen hashes decide.
@@ -75,7 +75,7 @@ impl Kernel for MaskStrips<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(mask, start, xs) = self;
         let DropoutMask { key, threshold, keep } = mask;
         for (i, xs) in xs.chunks_mut(STRIP).enumerate() {

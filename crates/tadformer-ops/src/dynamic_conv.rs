@@ -5,7 +5,7 @@ use crate::host::read;
 use crate::rows::{fresh, zeros};
 use crate::simd::{Kernel, mul_add, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use crate::windows::Place;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ use std::mem::MaybeUninit;
 /// - output `(n · windows, c)`
 ///
 /// # Errors
-/// A grid other than that of `windows`.
+/// A grid other than that of `windows`, or no channels.
 pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
     const OP: &str = "window mean";
     let (n, c) = check(OP, xs, windows)?;
@@ -64,11 +64,13 @@ pub fn window_mean(xs: &Tensor, windows: &Windows) -> Result<Tensor> {
 /// - output as `xs`
 ///
 /// # Errors
-/// An even or zero `k`, or shapes that do not fit.
+/// An even or zero `k`, no channels, or shapes that do not fit.
 pub fn dynamic_conv(xs: &Tensor, filters: &Tensor, windows: &Windows, k: usize) -> Result<Tensor> {
     const OP: &str = "dynamic conv";
     let (n, c) = check(OP, xs, windows)?;
-    if k.is_multiple_of(2) || filters.dims() != [n * windows.count(), c * k * k] {
+    let taps = k.checked_mul(k).and_then(|taps| taps.checked_mul(c));
+    let expected = [n.checked_mul(windows.count()), taps];
+    if k.is_multiple_of(2) || !filters.dims().iter().copied().map(Some).eq(expected) {
         bail!("{OP}: filters {:?} do not fit input {:?}, {k}x{k} taps", filters.dims(), xs.dims());
     }
     let grid = Grid::new(windows, c);
@@ -111,6 +113,9 @@ fn check(op: &'static str, xs: &Tensor, windows: &Windows) -> Result<(usize, usi
     let (n, h, w, c) = xs.dims4()?;
     if (h, w) != windows.grid() {
         bail!("{op}: the input {:?} is not on the grid {:?}", xs.dims(), windows.grid());
+    }
+    if c == 0 {
+        bail!("{op}: the input {:?} has no channels", xs.dims());
     }
     Ok((n, c))
 }
@@ -238,7 +243,7 @@ impl Kernel for MeanOf<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(places, xs, mean) = self;
         let c = mean.len();
         for place in places {
@@ -258,7 +263,7 @@ impl Kernel for Convolve<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, level: Level<V>) {
         let Self(grid, window, taps, k, xs, ys) = self;
         let c = grid.channels;
         assert_eq!((taps.len(), xs.len()), (k * k * c, grid.tokens * c), "a filter, and a sample");
@@ -267,21 +272,21 @@ impl Kernel for Convolve<'_> {
             grid.neighbours(window, place, k, &mut pairs);
             let to = ys[place.token * c..][..c].as_mut_ptr().cast::<f32>();
             let mut at = 0;
-            // SAFETY: `V` are the vectors of the level in use; `y` has `c` numbers, and so have each tap and each token.
+            // SAFETY: `y` has `c` numbers, and so have each tap and each token.
             unsafe {
                 while at + TOGETHER * V::LANES <= c {
-                    weighted_sum::<V, TOGETHER>(&pairs, (taps, xs), c, at, to);
+                    weighted_sum::<V, TOGETHER>(level, &pairs, (taps, xs), c, at, to);
                     at += TOGETHER * V::LANES;
                 }
                 while at + V::LANES <= c {
-                    weighted_sum::<V, 1>(&pairs, (taps, xs), c, at, to);
+                    weighted_sum::<V, 1>(level, &pairs, (taps, xs), c, at, to);
                     at += V::LANES;
                 }
                 if at < c {
-                    let mut sum = V::splat(0.0);
+                    let mut sum = level.splat(0.0);
                     for (tap, token) in &pairs {
-                        let f = V::load_some(taps.as_ptr().add(tap * c + at), c - at);
-                        let x = V::load_some(xs.as_ptr().add(token * c + at), c - at);
+                        let f = level.load_some(taps.as_ptr().add(tap * c + at), c - at);
+                        let x = level.load_some(xs.as_ptr().add(token * c + at), c - at);
                         sum = sum.add(f.mul(x));
                     }
                     sum.store_some(to.add(at), c - at);
@@ -297,13 +302,14 @@ const TOGETHER: usize = 4;
 /// `Σ f[tap] x[token]` over pairs of both, for `N` vectors of channels from `at` on, written to those of `to`.
 ///
 /// # Safety
-/// As for the methods of `V`; each tap and each token has `c` numbers and `to` has room for as many, of which the vectors are.
+/// Each tap and each token has `c` numbers and `to` has room for as many, of which the vectors are.
 #[expect(
     clippy::needless_range_loop,
     reason = "iterators over arrays are not inlined into the code of a level"
 )]
 #[inline(always)]
 unsafe fn weighted_sum<V: Vector, const N: usize>(
+    level: Level<V>,
     pairs: &[(usize, usize)],
     (taps, xs): (&[f32], &[f32]),
     c: usize,
@@ -312,12 +318,12 @@ unsafe fn weighted_sum<V: Vector, const N: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [V::splat(0.0); N];
+        let mut sums = [level.splat(0.0); N];
         for (tap, token) in pairs {
             let (f, x) = (taps.as_ptr().add(tap * c + at), xs.as_ptr().add(token * c + at));
             for n in 0..N {
                 let place = n * V::LANES;
-                sums[n] = V::load(f.add(place)).mul_add(V::load(x.add(place)), sums[n]);
+                sums[n] = level.load(f.add(place)).mul_add(level.load(x.add(place)), sums[n]);
             }
         }
         for n in 0..N {
@@ -333,7 +339,7 @@ impl Kernel for Correlate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(grid, window, k, xs, grads, taps) = self;
         let c = grid.channels;
         let mut pairs = Vec::with_capacity(k * k);

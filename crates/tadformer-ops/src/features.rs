@@ -143,7 +143,7 @@ fn joined(weight: &Tensor, reduction: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
 
     /// Tokens of `inner` features on grids of side `side`, reduced to `mid`, and a weight that brings them to `out`.
     fn inputs(side: usize, inner: usize, mid: usize, out: usize) -> Vec<Tensor> {
@@ -193,12 +193,12 @@ mod tests {
             weight: i[1].narrow(0, 0, width).unwrap(),
             bias: i[2].narrow(0, 0, width).unwrap(),
         };
-        assert!(Features::reduced(i[0].clone(), &norm(7), &i[4]).is_err());
+        assert_refused(Features::reduced(i[0].clone(), &norm(7), &i[4]), &["[4, 2, 2, 8]", "[7]"]);
         let message = Features::reduced(i[0].clone(), &norm(8), &i[3]).unwrap_err().to_string();
         assert!(message.contains("[4, 2, 2, 8]") && message.contains("[2, 6]"), "{message}");
         let other = named_tensor("other", (2, 5), 0.0, 1.0).unwrap();
         let whole = features(&i, &i[4]).unwrap();
-        assert!(whole.linear(&other, None).is_err());
+        assert_refused(whole.linear(&other, None), &["[4, 2, 2, 6]", "5 features"]);
         let message = whole.joined_linear(&other, None).unwrap_err().to_string();
         assert!(message.contains("[2, 5]") && message.contains("[6, 8]"), "{message}");
     }

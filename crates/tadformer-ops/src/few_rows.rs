@@ -4,7 +4,7 @@
 
 use crate::gemm::Matrix;
 use crate::simd::{Kernel, LANES, fold, mul_add, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use rayon::prelude::*;
 
 /// Fewer rows than this are few: each is multiplied with a piece of the matrix while that is in the nearest cache.
@@ -60,7 +60,7 @@ impl Kernel for AlongColumns<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let count = self.sums.len() / self.rows.len().max(1);
         for start in (0..count).step_by(ABREAST) {
             let last = count - 1;
@@ -126,7 +126,7 @@ impl Kernel for AlongRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let count = self.sums.len() / self.rows.len().max(1);
         for l in 0..self.b.shape().0 {
             let ws = &self.b.row(l).unwrap_or_default()[self.first..][..count];

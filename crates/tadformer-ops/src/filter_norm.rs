@@ -22,7 +22,7 @@ const EPS: f32 = 1e-10;
 pub fn filter_norm(filters: &Tensor, std: &Tensor, mean: &Tensor, taps: usize) -> Result<Tensor> {
     const OP: &str = "filter norm";
     let (_, width) = filters.dims2()?;
-    if taps < 2 || width % taps != 0 || std.dims() != [width] || mean.dims() != [width] {
+    if taps < 2 || width == 0 || width % taps != 0 || std.dims() != [width] || mean.dims() != [width] {
         bail!(
             "{OP}: filters {:?} of {taps} taps, std {:?} and mean {:?} do not fit",
             filters.dims(),

@@ -5,7 +5,7 @@ use crate::autocast::Precision;
 use crate::linear::{check, input_gradient, product};
 use crate::low_rank::{LowRankUpdate, merged_weight};
 use crate::packed::Packed;
-use crate::tape::{record_one, recording};
+use crate::tape::{Output, record_one, recording};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl FrozenLinear {
     /// `(…, in)` to `(…, out)`. Kept for the backward: nothing but the weight.
     ///
     /// # Errors
-    /// A last dimension other than `in`, a tensor that is not `f32` on the CPU, or a [packed](Self::packed) layer where a
+    /// A last dimension other than `in`, a weight without rows or columns, a tensor that is not `f32` on the CPU, or a [packed](Self::packed) layer where a
     /// gradient is wanted.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.forward_around(xs, Around::default())
@@ -146,6 +146,6 @@ impl FrozenLinear {
         let xs = xs.contiguous()?;
         let mut shape = xs.dims().to_vec();
         *shape.last_mut().expect("the rank was checked") = self.out_dim();
-        Tensor::from_vec(around.predict(OP, weight, &xs, self.bias.as_ref(), &shape)?, shape, xs.device())
+        Output::new(around.predict(OP, weight, &xs, self.bias.as_ref(), &shape)?, shape).plain(OP)
     }
 }

@@ -4,7 +4,7 @@ use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -66,7 +66,7 @@ impl Kernel for Scale<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(share, xs, ys) = self;
         ys.iter_mut().zip(xs).for_each(|(y, x)| *y = share * x);
     }
@@ -79,7 +79,7 @@ impl Kernel for Mix<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<V: Vector>(self) -> f32 {
+    fn run<V: Vector>(self, _: Level<V>) -> f32 {
         let Self(s, x, dy) = self;
         lane_sum2(s, dy, |s, d| s * d) - lane_sum2(x, dy, |x, d| x * d)
     }

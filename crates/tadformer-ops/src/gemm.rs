@@ -21,7 +21,7 @@ pub(crate) struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Row-major `rows × cols`.
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows}×{cols} matrix");
+        assert_eq!(data.len(), area(rows, cols), "a {rows}×{cols} matrix");
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
@@ -37,7 +37,11 @@ impl<'a> Matrix<'a> {
 
     /// Rows `first` up to `count` of them.
     pub(crate) fn some_rows(self, first: usize, count: usize) -> Self {
-        assert!(first + count <= self.rows, "rows {first}..{} of {}", first + count, self.rows);
+        assert!(
+            first <= self.rows && count <= self.rows - first,
+            "{count} rows from {first} on of {}",
+            self.rows
+        );
         Self { data: self.data.get(first * self.row_stride..).unwrap_or_default(), rows: count, ..self }
     }
 
@@ -89,6 +93,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Numbers of a matrix.
+///
+/// # Panics
+/// If no memory holds as many. A product that wrapped around would pass for that of a matrix without numbers.
+pub(crate) fn area(rows: usize, cols: usize) -> usize {
+    rows.checked_mul(cols).expect("a matrix that a memory holds")
+}
+
 /// The right-hand side of products with rows, prepared once for all of them.
 pub(crate) enum Factor<'a> {
     /// Packed.
@@ -114,7 +126,7 @@ impl<'a> Factor<'a> {
         let cols = self.cols();
         // SAFETY: the blocks cover all rows.
         unsafe {
-            fresh(rows * cols, |space| match self {
+            fresh(area(rows, cols), |space| match self {
                 Self::Packed(packed) => packed.fill(x, start, space),
                 Self::Plain(alpha, b) => {
                     // Below this the threads cost more than they save.
@@ -152,7 +164,7 @@ impl<'a> Factor<'a> {
             Self::Plain(alpha, b) => {
                 assert_eq!(
                     dst.len(),
-                    x.rows * b.cols,
+                    area(x.rows, b.cols),
                     "the product of {} rows and {} columns",
                     x.rows,
                     b.cols
@@ -181,7 +193,7 @@ fn write_plain<'d>(
 ) -> &'d mut [f32] {
     assert_eq!(
         space.len(),
-        x.rows * b.cols,
+        area(x.rows, b.cols),
         "the product of {}×{} and {}×{}",
         x.rows,
         x.cols,

@@ -47,7 +47,7 @@ pub fn image_patches(images: &Tensor, side: usize) -> Result<Tensor> {
     record_one(OP, &[&images], Output::new(ys, (b, h, w, size)), move |grad| {
         let grad = grad.contiguous()?;
         let mut dx = vec![0f32; grad.elem_count()];
-        for (row, patches) in read(OP, &grad)?.chunks_exact(w * size).enumerate() {
+        for (row, patches) in read(OP, &grad)?.chunks_exact((w * size).max(1)).enumerate() {
             for (from, to) in strips((row / h, row % h)) {
                 dx[to..][..side].copy_from_slice(&patches[from..][..side]);
             }

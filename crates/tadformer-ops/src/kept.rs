@@ -1,7 +1,7 @@
 //! What a backward needs of an input.
 
 use crate::no_grad;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,6 +48,21 @@ impl Kept {
         Self(Source::Again(Arc::new(make)))
     }
 
+    /// [`get`](Self::get) for the backward of `op`, whose input had that `shape`.
+    ///
+    /// # Errors
+    /// Those of making it; another shape.
+    pub(crate) fn get_for(&self, op: &'static str, shape: &Shape) -> Result<Tensor> {
+        let tensor = self.get()?;
+        if tensor.shape() != shape {
+            bail!(
+                "{op}: the input had shape {shape:?}, but what was kept to make it again gives {:?}",
+                tensor.shape()
+            );
+        }
+        Ok(tensor)
+    }
+
     /// The tensor, contiguous; one that is made again is on no tape.
     ///
     /// # Errors
@@ -56,6 +71,32 @@ impl Kept {
         match &self.0 {
             Source::Tensor(tensor) => tensor.contiguous(),
             Source::Again(make) => no_grad(|| make())?.contiguous(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_refused, named_tensor};
+    use crate::{Around, Before, linear_around, linear_kept};
+    use candle_core::Var;
+
+    #[test]
+    fn what_is_made_again_in_another_shape_is_refused() {
+        let tensor = |name: &str, shape: (usize, usize)| named_tensor(name, shape, 0.0, 1.0).unwrap();
+        let xs = Var::from_tensor(&tensor("xs", (4, 3))).unwrap();
+        let weight = Var::from_tensor(&tensor("weight", (2, 3))).unwrap();
+        for other in [(2, 3), (4, 2), (9, 9)] {
+            let kept = || Kept::again(move || named_tensor("other", other, 0.0, 1.0));
+            let before = kept();
+            let outputs = [
+                linear_kept(&xs, kept(), &weight, None),
+                linear_around(&xs, &weight, None, Around::after(Before::GeluOf(&before))),
+            ];
+            for ys in outputs {
+                assert_refused(ys.unwrap().sum_all().unwrap().backward(), &["[4, 3]", "to make it again"]);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::kept::Kept;
 use crate::rows::{make, make_and_sum};
 use crate::simd::{Kernel, for_vectors, lane_sum, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 
@@ -61,7 +61,7 @@ impl LayerNorm {
 /// - output as `xs`
 ///
 /// # Errors
-/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+/// Shapes that do not fit, a width of 0, or tensors that are not `f32` on the CPU.
 pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let xs = xs.contiguous()?;
     layer_norm_kept(&xs, xs.clone().into(), weight, bias, eps)
@@ -79,9 +79,9 @@ fn layer_norm_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: &Tensor, eps:
             normalize_rows(x, &w, &b, eps, block);
         })
     };
-    let weight = weight.clone();
+    let (weight, shape) = (weight.clone(), xs.shape().clone());
     record_one(OP, &[&xs, &weight.clone(), bias], Output::new(ys, xs.shape()), move |grad| {
-        let (xs, grad) = (kept.get()?, grad.contiguous()?);
+        let (xs, grad) = (kept.get_for(OP, &shape)?, grad.contiguous()?);
         let (x, w, g) = (read(OP, &xs)?, read(OP, &weight)?, read(OP, &grad)?);
         let (dx, sums) = make_and_sum(x.len(), c, 2 * c, |first, block, sum| {
             let range = first * c..first * c + block.len();
@@ -96,7 +96,7 @@ fn layer_norm_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: &Tensor, eps:
 /// The width of a LayerNorm that fits an input of those `dims`.
 fn check(op: &'static str, dims: &[usize], weight: &Tensor, bias: &Tensor) -> Result<usize> {
     let c = weight.dims1()?;
-    if dims.last() != Some(&c) || bias.dims() != [c] {
+    if dims.last() != Some(&c) || bias.dims() != [c] || c == 0 {
         bail!("{op}: input {dims:?}, weight {:?}, bias {:?} do not fit", weight.dims(), bias.dims());
     }
     Ok(c)
@@ -122,16 +122,13 @@ impl Kernel for ForwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, level: Level<V>) {
         let Self(xs, weight, bias, eps, ys) = self;
         let c = weight.len();
         for (x, y) in xs.chunks_exact(c).zip(ys.chunks_exact_mut(c)) {
             let (mean, rstd) = statistics(x, eps);
-            // SAFETY: `V` are the vectors of the level in use.
-            unsafe {
-                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
-                for_vectors(y, [x, weight, bias], |_: V, [x, w, b]| x.sub(mean).mul(rstd).mul_add(w, b));
-            }
+            let (mean, rstd) = (level.splat(mean), level.splat(rstd));
+            for_vectors(level, y, [x, weight, bias], |_, [x, w, b]| x.sub(mean).mul(rstd).mul_add(w, b));
         }
     }
 }
@@ -144,30 +141,23 @@ impl Kernel for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, level: Level<V>) {
         let Self(xs, weight, grads, eps, dxs, sum) = self;
         let c = weight.len();
         let (dweight, dbias) = sum.split_at_mut(c);
         for ((x, g), dx) in xs.chunks_exact(c).zip(grads.chunks_exact(c)).zip(dxs.chunks_exact_mut(c)) {
             let (mean, rstd) = statistics(x, eps);
             // First `dx` holds h, and n is computed again where it is needed: it costs less than storing it.
-            // SAFETY: `V` are the vectors of the level in use.
-            unsafe {
-                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
-                for_vectors(dweight, [x, g], |sum: V, [x, g]| sum.add(g.mul(x.sub(mean).mul(rstd))));
-                for_vectors(dbias, [g], |sum: V, [g]| sum.add(g));
-                for_vectors(dx, [g, weight], |_: V, [g, w]| g.mul(w));
-            }
+            let (means, rstds) = (level.splat(mean), level.splat(rstd));
+            for_vectors(level, dweight, [x, g], |sum, [x, g]| sum.add(g.mul(x.sub(means).mul(rstds))));
+            for_vectors(level, dbias, [g], |sum, [g]| sum.add(g));
+            for_vectors(level, dx, [g, weight], |_, [g, w]| g.mul(w));
             let mean_h = lane_sum(dx, |h| h) / c as f32;
             let mean_hn = lane_sum2(dx, x, |h, x| h * (x - mean)) * rstd / c as f32;
-            // SAFETY: as above.
-            unsafe {
-                let (mean, rstd) = (V::splat(mean), V::splat(rstd));
-                let (mean_h, mean_hn) = (V::splat(mean_h), V::splat(mean_hn));
-                for_vectors(dx, [x], |h: V, [x]| {
-                    rstd.mul(h.sub(mean_h).sub(x.sub(mean).mul(rstd).mul(mean_hn)))
-                });
-            }
+            let (mean_h, mean_hn) = (level.splat(mean_h), level.splat(mean_hn));
+            for_vectors(level, dx, [x], |h, [x]| {
+                rstds.mul(h.sub(mean_h).sub(x.sub(means).mul(rstds).mul(mean_hn)))
+            });
         }
     }
 }

@@ -85,6 +85,8 @@ mod losses;
 mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod empty_sides;
 
 pub use activation::{gelu, relu};
 pub use around::{Around, Before};

@@ -10,7 +10,7 @@ use crate::packed::Start;
 use crate::rows::sum_blocks;
 use crate::simd::{Kernel, vectorize};
 use crate::tape::{Output, record_one, recording};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use crate::{Init, Params};
 use candle_core::{Result, Tensor, bail};
 
@@ -66,7 +66,7 @@ impl Linear {
 /// - output `(…, out)`
 ///
 /// # Errors
-/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+/// Shapes that do not fit, a weight without rows or columns, or tensors that are not `f32` on the CPU.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     linear_kept(xs, xs.clone().into(), weight, bias)
 }
@@ -74,7 +74,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
 /// [`linear`] that keeps `kept` for its backward instead of `x`: the same numbers, which can be made again.
 ///
 /// # Errors
-/// As [`linear`].
+/// As [`linear`]. In the backward: those of making the input again, and another shape of it.
 pub fn linear_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out_dim, in_dim) = weight.dims2()?;
     check("linear", xs, in_dim, out_dim, bias)?;
@@ -84,7 +84,7 @@ pub fn linear_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: Option<&Tenso
     let mut inputs = vec![&xs, &weight];
     inputs.extend(bias);
     let (has_bias, wants_x, wants_weight) = (bias.is_some(), xs.track_op(), weight.track_op());
-    let kept_weight = weight.clone();
+    let (kept_weight, xs_shape) = (weight.clone(), xs.shape().clone());
     record_one("linear", &inputs, ys, move |grad| {
         let grad = grad.contiguous()?;
         let g = read("linear", &grad)?;
@@ -92,7 +92,7 @@ pub fn linear_kept(xs: &Tensor, kept: Kept, weight: &Tensor, bias: Option<&Tenso
         let grad_xs =
             wants_x.then(|| input_gradient("linear", precision, &grad, &kept_weight)).transpose()?;
         let grad_weight = if wants_weight {
-            let xs = kept.get()?;
+            let xs = kept.get_for("linear", &xs_shape)?;
             let x = read("linear", &xs)?;
             let (g, x) = (Matrix::new(&g, rows, out_dim), Matrix::new(&x, rows, in_dim));
             let dw = matmul_tall(precision, 1.0, g, x);
@@ -129,7 +129,8 @@ pub fn linear_around(
     let mut shape = xs.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
     let packed = merged_weight(Precision::in_use(), weight, None)?;
-    Tensor::from_vec(around.predict(OP, &packed, &xs.contiguous()?, bias, &shape)?, shape, xs.device())
+    let ys = around.predict(OP, &packed, &xs.contiguous()?, bias, &shape)?;
+    Output::new(ys, shape).plain(OP)
 }
 
 /// [`linear`] with some columns of a weight: `y = x W[:, first..first + in]ᵀ + b`, without a copy of them.
@@ -154,7 +155,7 @@ pub fn linear_columns(xs: &Tensor, weight: &Tensor, first: usize, bias: Option<&
     }
     check(OP, xs, in_dim, out_dim, bias)?;
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
-    let rows = xs.elem_count() / in_dim.max(1);
+    let rows = xs.elem_count() / in_dim;
     let precision = Precision::in_use();
     let ys = {
         let (x, w) = (read(OP, &xs)?, read(OP, &weight)?);
@@ -197,7 +198,7 @@ pub fn linear_columns(xs: &Tensor, weight: &Tensor, first: usize, bias: Option<&
     })
 }
 
-/// Refuses shapes that a linear cannot take, by name.
+/// Refuses shapes that a linear cannot take, by name. No rows of an input are no trouble: the output has none either.
 pub(crate) fn check(
     op: &'static str,
     xs: &Tensor,
@@ -207,6 +208,9 @@ pub(crate) fn check(
 ) -> Result<()> {
     if xs.dims().last() != Some(&in_dim) {
         bail!("{op}: the input has shape {:?}, but the weight takes {in_dim} features", xs.dims());
+    }
+    if in_dim == 0 || out_dim == 0 {
+        bail!("{op}: a weight of shape [{out_dim}, {in_dim}] takes or gives no features");
     }
     if let Some(bias) = bias
         && bias.dims() != [out_dim]
@@ -263,7 +267,7 @@ impl Kernel for AddRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(rows, sum) = self;
         for row in rows.chunks_exact(sum.len()) {
             for (sum, x) in sum.iter_mut().zip(row) {
@@ -277,7 +281,7 @@ impl Kernel for AddRows<'_> {
 mod tests {
     use super::*;
     use crate::FrozenLinear;
-    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
     use candle_core::Var;
 
     #[test]
@@ -308,7 +312,7 @@ mod tests {
             let expected = linear(&inputs[0], &columns, Some(&inputs[2])).unwrap();
             let found = linear_columns(&inputs[0], &inputs[1], 2, Some(&inputs[2])).unwrap();
             assert_close("columns", &found, &expected, 0.0);
-            assert!(linear_columns(&inputs[0], &inputs[1], 6, None).is_err());
+            assert_refused(linear_columns(&inputs[0], &inputs[1], 6, None), &["from 6 on"]);
             if rows == 3 {
                 gradcheck("columns", &inputs, 1e-2, |i| linear_columns(&i[0], &i[1], 2, Some(&i[2])));
             }

@@ -40,7 +40,7 @@ pub struct LowRankUpdate<'a> {
 /// - output `(…, out)`
 ///
 /// # Errors
-/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+/// Shapes that do not fit, a rank or a width of 0, or tensors that are not `f32` on the CPU.
 pub fn low_rank_linear(
     xs: &Tensor,
     around: Around<'_>,
@@ -59,7 +59,7 @@ pub fn low_rank_linear(
     if update.mask.is_none() && merging_pays && !recorded {
         let merged = merged_weight(precision, frozen.weight()?, Some(update))?;
         let ys = around.predict(OP, &merged, &xs.contiguous()?, frozen.bias(), &shape)?;
-        return Tensor::from_vec(ys, shape, xs.device());
+        return Output::new(ys, shape).plain(OP);
     }
 
     // A GELU is made again tile by tile.
@@ -87,12 +87,13 @@ pub fn low_rank_linear(
     };
     let weight = frozen.weight()?.clone();
     let (wants_input, kept_down, kept_up) = (xs.track_op(), down.clone(), up.clone());
+    let xs_shape = xs.shape().clone();
     let residual = around.onto.map(Residual::backward);
     let inputs: Vec<&Tensor> =
         around.onto.map(Residual::shortcut).into_iter().chain([&xs, &down, &up]).collect();
     record_one(OP, &inputs, Output::new(ys, shape), move |grad| {
         let (shortcut, grad) = split_gradient(residual.as_ref(), &grad)?;
-        let xs = kept.get()?;
+        let xs = kept.get_for(OP, &xs_shape)?;
         let (x, a, b, w) = (read(OP, &xs)?, read(OP, &kept_down)?, read(OP, &kept_up)?, read(OP, &weight)?);
         let (dx, ddown, dup) = problem.backward(&x, (&w, &a, &b), &codes, &read(OP, &grad)?, wants_input);
         let device = grad.device();
@@ -120,7 +121,7 @@ pub(crate) fn merged_weight(
         return Ok(Packed::new(precision, 1.0, w));
     };
     let ((rank, down_in), (up_out, up_rank)) = (update.down.dims2()?, update.up.dims2()?);
-    if (down_in, up_out, up_rank) != (in_dim, out_dim, rank) {
+    if (down_in, up_out, up_rank) != (in_dim, out_dim, rank) || [rank, in_dim, out_dim].contains(&0) {
         let (a, b) = (update.down.dims(), update.up.dims());
         bail!("{OP}: weight ({out_dim}, {in_dim}), A {a:?} and B {b:?} do not fit");
     }
@@ -143,7 +144,7 @@ fn check(
     if xs.dims().last() != Some(&in_dim)
         || down_in != in_dim
         || update.up.dims() != [out_dim, rank]
-        || rank * in_dim * out_dim == 0
+        || [rank, in_dim, out_dim].contains(&0)
     {
         bail!(
             "{op}: input {:?}, weight ({out_dim}, {in_dim}), A {:?} and B {:?} do not fit",
@@ -224,7 +225,7 @@ impl Problem {
         let through_b = self.factor(self.scale, b);
         let through_w = wants_input.then(|| (self.factor(1.0, w), self.factor(1.0, a)));
         let tile = tile_rows(rows, in_dim, out_dim);
-        let part = rows.div_ceil(PARTS).next_multiple_of(tile);
+        let part = rows.div_ceil(PARTS).max(1).next_multiple_of(tile);
         let mut sums = Vec::new();
         let mut work = |dx: &mut [MaybeUninit<f32>]| {
             let slots: Vec<Option<&mut [MaybeUninit<f32>]>> = match &through_w {
@@ -354,7 +355,7 @@ fn tile_rows(rows: usize, in_dim: usize, out_dim: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
     use crate::{Before, Mode, Rng, linear, no_grad};
 
     struct Case {
@@ -482,8 +483,12 @@ mod tests {
                 assert!(refused.unwrap_err().to_string().contains("packed for prediction"));
             }
             let narrow = LowRankUpdate { down: &case.up, up: &case.down, scale: 4.0, mask: None };
-            let square = case.down.dims() == case.up.dims();
-            assert!(square || case.frozen.packed(Some(&narrow)).is_err());
+            if case.down.dims() != case.up.dims() {
+                assert_refused(
+                    case.frozen.packed(Some(&narrow)),
+                    &["merging a low-rank update", "do not fit"],
+                );
+            }
         }
     }
 

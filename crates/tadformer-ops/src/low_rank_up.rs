@@ -17,7 +17,7 @@ use candle_core::{Result, Tensor, bail};
 /// - output `(parts · b, …, out)`
 ///
 /// # Errors
-/// Shapes that do not fit.
+/// Shapes that do not fit, a rank or a width of 0, or tensors that are not `f32` on the CPU.
 pub fn low_rank_up(
     base: &Tensor,
     codes: &Tensor,
@@ -28,15 +28,10 @@ pub fn low_rank_up(
     const OP: &str = "low-rank up";
     let (base, codes, up) = (base.contiguous()?, codes.contiguous()?, up.contiguous()?);
     let (out_dim, rank) = up.dims2()?;
-    let (base_rows, rows) = (base.elem_count() / out_dim.max(1), codes.elem_count() / rank.max(1));
-    let fits = base.dims().last() == Some(&out_dim)
-        && codes.dims().last() == Some(&rank)
-        && inner(&base) == inner(&codes)
-        && base_rows > 0
-        && rows % base_rows == 0;
-    if !fits {
+    if !fits_repeated(&base, out_dim, &codes, rank) {
         bail!("{OP}: base {:?}, codes {:?} and weight {:?} do not fit", base.dims(), codes.dims(), up.dims());
     }
+    let (base_rows, rows) = (base.elem_count() / out_dim, codes.elem_count() / rank);
     let mut shape = codes.dims().to_vec();
     *shape.last_mut().expect("the rank was checked") = out_dim;
     let (scale, precision) = (scale as f32, Precision::in_use());
@@ -44,11 +39,11 @@ pub fn low_rank_up(
         let (base, z, b) = (read(OP, &base)?, read(OP, &codes)?, read(OP, &up)?);
         let up = Packed::new(precision, scale, Matrix::new(&b, out_dim, rank).t());
         let residual = onto.map(|residual| residual.rows(OP, &shape)).transpose()?;
-        let part = base_rows * out_dim;
+        let part = (base_rows * out_dim).max(1);
         // SAFETY: the parts cover all rows.
         unsafe {
             fresh(rows * out_dim, |ys| {
-                for (i, (y, z)) in ys.chunks_mut(part).zip(z.chunks(base_rows * rank)).enumerate() {
+                for (i, (y, z)) in ys.chunks_mut(part).zip(z.chunks((base_rows * rank).max(1))).enumerate() {
                     up.fill_then(Matrix::of_rows(z, rank), Start::Rows(&base), y, |start, y| {
                         if let Some(residual) = &residual {
                             residual.add_to(i * part + start, y);
@@ -81,11 +76,18 @@ pub fn low_rank_up(
     })
 }
 
-/// What lies between the first dimension, which counts samples, and the last, which holds features.
-pub(crate) fn inner(xs: &Tensor) -> Option<&[usize]> {
-    match xs.dims() {
-        [_, inner @ .., _] => Some(inner),
-        _ => None,
+/// Whether `base` `(b, …, width)` can be repeated for each part of `codes` `(parts · b, …, rank)`. Both widths are at least
+/// 1; of samples, and of what lies between, there may be none.
+pub(crate) fn fits_repeated(base: &Tensor, width: usize, codes: &Tensor, rank: usize) -> bool {
+    match (base.dims(), codes.dims()) {
+        ([b, inner @ .., last], [n, codes_inner @ .., codes_last]) => {
+            (last, codes_last) == (&width, &rank)
+                && width > 0
+                && rank > 0
+                && inner == codes_inner
+                && (*b > 0 && n % b == 0 || *b == 0 && *n == 0)
+        }
+        _ => false,
     }
 }
 

@@ -58,7 +58,7 @@ pub fn merge_patches(xs: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
 
     #[test]
     fn it_is_the_reshaping_of_the_paper_and_its_gradient_the_way_back() {
@@ -74,6 +74,7 @@ mod tests {
             assert_close("merged", &merge_patches(&xs).unwrap(), &Tensor::cat(&parts, 3).unwrap(), 0.0);
             gradcheck("merge patches", &[xs], 1e-2, |i| merge_patches(&i[0]));
         }
-        assert!(merge_patches(&named_tensor("xs", (1, 3, 2, 1), 0.0, 1.0).unwrap()).is_err());
+        let odd = named_tensor("xs", (1, 3, 2, 1), 0.0, 1.0).unwrap();
+        assert_refused(merge_patches(&odd), &["the grid 3x2 has an odd side"]);
     }
 }

@@ -284,7 +284,8 @@ mod tests {
         assert_eq!(store.unused(), ["stray"]);
         let message = store.params().trainable("stray", 3, Init::ZEROS).unwrap_err().to_string();
         assert!(message.contains("`stray` has shape [2], but the model needs [3]"), "{message}");
-        assert!(store.params().pp("x").trainable("w", 2, Init::ZEROS).is_err());
+        let again = store.params().pp("x").trainable("w", 2, Init::ZEROS);
+        crate::testing::assert_refused(again, &["two layers ask", "`x.w`"]);
     }
 
     #[test]

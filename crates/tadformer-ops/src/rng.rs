@@ -86,16 +86,6 @@ pub enum Mode<'a> {
     Train(&'a mut Rng),
 }
 
-impl Mode<'_> {
-    /// The same mode for a callee, without giving this one away.
-    pub fn reborrow(&mut self) -> Mode<'_> {
-        match self {
-            Mode::Eval => Mode::Eval,
-            Mode::Train(rng) => Mode::Train(rng),
-        }
-    }
-}
-
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// FNV-1a, 64 bits, of the UTF-8 bytes.

@@ -1,7 +1,7 @@
 //! Rows shared out among threads in blocks of fixed size, so that no result depends on how many threads there are.
 
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -109,9 +109,9 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
 pub(crate) fn for_blocks(dst: &mut [f32], row: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = (BLOCK / row.max(1)).max(1);
     if dst.len() <= SERIAL {
-        dst.chunks_mut(rows * row).enumerate().for_each(|(i, block)| kernel(i * rows, block));
+        dst.chunks_mut((rows * row).max(1)).enumerate().for_each(|(i, block)| kernel(i * rows, block));
     } else {
-        dst.par_chunks_mut(rows * row).enumerate().for_each(|(i, block)| kernel(i * rows, block));
+        dst.par_chunks_mut((rows * row).max(1)).enumerate().for_each(|(i, block)| kernel(i * rows, block));
     }
 }
 
@@ -154,7 +154,7 @@ impl Kernel for AddTo<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, sum) = self;
         sum.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x);
     }
@@ -197,7 +197,8 @@ impl<'a, T> SharedRows<'a, T> {
         if self.width == 0 {
             return &mut [];
         }
-        assert!(first + count <= self.rows, "rows {first}..{} of {}", first + count, self.rows);
+        let within = first <= self.rows && count <= self.rows - first;
+        assert!(within, "{count} rows from {first} on of {}", self.rows);
         // SAFETY: the rows lie within the buffer, and the caller promises that each is held once.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first * self.width), count * self.width) }
     }

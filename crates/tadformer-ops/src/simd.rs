@@ -3,7 +3,7 @@
 //! A [`Kernel`] is a plain loop over slices that is compiled once for each level; the compiler turns it into that level's
 //! vectors. Kernels that are bound by arithmetic use [`mul_add`]; the levels then differ in the last bits.
 
-use crate::vector::{Plain, Vector};
+use crate::vector::{Level, Register, Vector};
 use candle_core::{Result, bail};
 use std::sync::OnceLock;
 
@@ -81,8 +81,10 @@ pub fn simd_level() -> SimdLevel {
 
 #[cfg(target_arch = "x86_64")]
 fn detect() -> SimdLevel {
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("fma")
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    // A level has all that those below it have.
+    let avx512 = avx2
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
@@ -90,7 +92,7 @@ fn detect() -> SimdLevel {
         SimdLevel::Avx512Bf16
     } else if avx512 {
         SimdLevel::Avx512
-    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    } else if avx2 {
         SimdLevel::Avx2
     } else {
         SimdLevel::Baseline
@@ -115,9 +117,9 @@ pub(crate) trait Kernel {
     /// What it returns.
     type Output;
 
-    /// The loop, marked `#[inline(always)]`. `V` are the vectors of the
-    /// level: `run` is called where the processor has them, and in code compiled for them.
-    fn run<V: Vector>(self) -> Self::Output;
+    /// The loop, marked `#[inline(always)]`. `V` are the vectors of the level, which proves that the processor has them; the
+    /// loop is inlined into code compiled for them.
+    fn run<V: Vector>(self, level: Level<V>) -> Self::Output;
 }
 
 /// Runs `kernel` as compiled for the level in use.
@@ -133,7 +135,7 @@ pub(crate) fn vectorize<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         SimdLevel::Neon => unsafe { neon(kernel) },
-        _ => kernel.run::<Plain>(),
+        _ => kernel.run(Level::PLAIN),
     }
 }
 
@@ -146,19 +148,22 @@ pub(crate) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<std::arch::x86_64::__m512>()
+    // SAFETY: whoever calls this has seen that the processor has what it is compiled for.
+    kernel.run(unsafe { Level::<std::arch::x86_64::__m512>::assume() })
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<std::arch::x86_64::__m256>()
+    // SAFETY: as above.
+    kernel.run(unsafe { Level::<std::arch::x86_64::__m256>::assume() })
 }
 
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 fn neon<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<std::arch::aarch64::float32x4_t>()
+    // SAFETY: whoever calls this has seen that the processor has what it is compiled for.
+    kernel.run(unsafe { Level::<std::arch::aarch64::float32x4_t>::assume() })
 }
 
 /// Partial sums kept side by side: as many as the widest level has lanes.
@@ -204,31 +209,32 @@ pub(crate) fn lane_sum2(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> 
 /// By name and not as a loop over numbers, because the compiler makes vectors of such a loop four at a time: half of a row
 /// of 96 would be left over.
 ///
-/// # Safety
-/// As for the methods of `V`.
+/// # Panics
+/// If an input is not as long as `ys`.
 #[inline(always)]
-pub(crate) unsafe fn for_vectors<V: Vector, const N: usize>(
+pub(crate) fn for_vectors<V: Vector, const N: usize>(
+    level: Level<V>,
     ys: &mut [f32],
     inputs: [&[f32]; N],
-    f: impl Fn(V, [V; N]) -> V,
+    f: impl Fn(Register<V>, [Register<V>; N]) -> Register<V>,
 ) {
     assert!(inputs.iter().all(|xs| xs.len() == ys.len()), "rows of one length");
     let (len, to) = (ys.len(), ys.as_mut_ptr());
     let whole = len - len % V::LANES;
-    // SAFETY: the caller's promise; all rows have `len` numbers.
+    // SAFETY: all rows have `len` numbers.
     unsafe {
-        let mut xs = [V::splat(0.0); N];
+        let mut xs = [level.splat(0.0); N];
         for at in (0..whole).step_by(V::LANES) {
             for n in 0..N {
-                xs[n] = V::load(inputs[n].as_ptr().add(at));
+                xs[n] = level.load(inputs[n].as_ptr().add(at));
             }
-            f(V::load(to.add(at)), xs).store(to.add(at));
+            f(level.load(to.add(at)), xs).store(to.add(at));
         }
         if whole < len {
             for n in 0..N {
-                xs[n] = V::load_some(inputs[n].as_ptr().add(whole), len - whole);
+                xs[n] = level.load_some(inputs[n].as_ptr().add(whole), len - whole);
             }
-            f(V::load_some(to.add(whole), len - whole), xs).store_some(to.add(whole), len - whole);
+            f(level.load_some(to.add(whole), len - whole), xs).store_some(to.add(whole), len - whole);
         }
     }
 }

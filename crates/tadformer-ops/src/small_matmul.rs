@@ -1,5 +1,6 @@
 //! Products of matrices that fit the first-level cache, tile by tile in registers.
 
+use crate::gemm::area;
 use crate::simd::{SimdLevel, simd_level};
 use crate::vector::{Plain, Vector};
 
@@ -29,7 +30,8 @@ pub(crate) fn small_matmul<const TRANSPOSED: bool>(
     b: Rows<'_>,
     (c, c_row): (&mut [f32], usize),
 ) {
-    let reach = |rows: usize, row: usize, cols: usize| if rows == 0 { 0 } else { (rows - 1) * row + cols };
+    // The last row may end with its last number.
+    let reach = |rows: usize, row: usize, cols: usize| area(rows, row).saturating_sub(row - cols);
     let (a_rows, a_cols) = if TRANSPOSED { (k, m) } else { (m, k) };
     assert!(m % TILE == 0 && n % PAD == 0, "whole tiles, not {m}×{n}");
     assert!(a_cols <= a.row && n <= b.row && n <= c_row, "rows of {a_cols} and {n} numbers");

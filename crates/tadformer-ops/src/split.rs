@@ -50,7 +50,7 @@ pub fn split(xs: &Tensor, parts: usize) -> Result<Vec<Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, gradcheck, named_tensor};
+    use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
 
     #[test]
     fn parts_are_those_of_narrow_and_gradients_go_back_to_their_place() {
@@ -64,6 +64,6 @@ mod tests {
             let parts = split(&inputs[0], 3)?;
             &parts[0] + (&parts[2] * 2.0)?
         });
-        assert!(split(&xs, 4).is_err());
+        assert_refused(split(&xs, 4), &["[6, 2, 3] has no 4 equal parts"]);
     }
 }

@@ -30,7 +30,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 use crate::host::read;
 use crate::rows::{AddTo, for_blocks, make};
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 
 /// One output of a function: fresh `f32` numbers, row-major, and their shape.
 pub(crate) struct Output {
@@ -40,9 +40,26 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(values: Vec<f32>, shape: impl Into<Shape>) -> Self {
-        let shape = shape.into();
-        debug_assert_eq!(values.len(), shape.elem_count());
-        Self { values, shape }
+        Self { values, shape: shape.into() }
+    }
+
+    /// The numbers as a tensor that is on no tape.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) fn plain(self, name: &'static str) -> Result<Tensor> {
+        self.check(name)?;
+        Tensor::from_vec(self.values, self.shape, &Device::Cpu)
+    }
+
+    /// Refuses more or fewer numbers than the shape has places: candle takes the outputs of custom operations at their
+    /// word, and its own operations would then read past the end of the memory.
+    fn check(&self, name: &'static str) -> Result<()> {
+        let (found, dims) = (self.values.len(), self.shape.dims());
+        if dims.iter().try_fold(1usize, |count, side| count.checked_mul(*side)) != Some(found) {
+            bail!("{name}: {found} numbers were made for an output of shape {dims:?}");
+        }
+        Ok(())
     }
 }
 
@@ -153,7 +170,7 @@ impl Kernel for SumStrip<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(a, b, to) = self;
         to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to = a + b);
     }
@@ -199,6 +216,9 @@ pub(crate) fn recording(inputs: &[&Tensor]) -> bool {
 /// Puts computed `outputs` on the tape as a function of `inputs`.
 ///
 /// When no variable leads to any input the outputs are plain tensors and `backward` is dropped at once.
+///
+/// # Errors
+/// An output with more or fewer numbers than its shape has places.
 pub(crate) fn record<const N: usize>(
     name: &'static str,
     inputs: &[&Tensor],
@@ -217,9 +237,9 @@ pub(crate) fn record_all(
     backward: impl FnOnce(OutputGrads) -> Result<InputGrads> + Send + 'static,
 ) -> Result<Vec<Tensor>> {
     if !recording(inputs) {
-        let plain = |Output { values, shape }| Tensor::from_vec(values, shape, &Device::Cpu);
-        return outputs.into_iter().map(plain).collect();
+        return outputs.into_iter().map(|output| output.plain(name)).collect();
     }
+    outputs.iter().try_for_each(|output| output.check(name))?;
     let node = Arc::new(Node {
         name,
         root: OnceLock::new(),
@@ -416,6 +436,21 @@ mod tests {
         let [sum, difference] = sum_and_difference(&a, &a).unwrap();
         let grads = (sum + difference).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [2., 2., 2.]);
+    }
+
+    #[test]
+    fn an_output_without_a_number_for_every_place_is_refused() {
+        let (a, _) = variables();
+        // The last one has places for 2⁶⁴ numbers, which is 0 where it wraps around.
+        for shape in [vec![2], vec![4], vec![3, 0], vec![1 << 32, 1 << 32]] {
+            for input in [a.as_tensor().clone(), a.as_tensor().detach()] {
+                let values = if shape.len() == 2 && shape[1] > 0 { vec![] } else { vec![1.0; 3] };
+                let output = Output::new(values, shape.clone());
+                let found = record_one("short", &[&input], output, |_| Ok(vec![None]));
+                let message = found.unwrap_err().to_string();
+                assert!(message.contains("short: ") && message.contains(&format!("{shape:?}")), "{message}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::activation::{GeluInPlace, GeluSlopes};
 use crate::autocast::Precision;
 use crate::gemm::Matrix;
 use crate::host::read;
-use crate::low_rank_up::inner;
+use crate::low_rank_up::fits_repeated;
 use crate::packed::{Packed, Start, add_transposed, block_rows};
 use crate::rows::{AddTo, SharedRows, add_up, fresh, zeros};
 use crate::simd::vectorize;
@@ -25,7 +25,7 @@ use std::mem::MaybeUninit;
 /// - output `(tasks · b, …, r₂)`
 ///
 /// # Errors
-/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+/// Shapes that do not fit, a rank or a width of 0, or tensors that are not `f32` on the CPU.
 pub fn task_codes(frozen: &Tensor, codes: &Tensor, up: &Tensor, scale: f64, down: &Tensor) -> Result<Tensor> {
     let problem = Problem::new(frozen, codes, up, scale, down)?;
     let inputs = [frozen.contiguous()?, codes.contiguous()?, up.contiguous()?, down.contiguous()?];
@@ -64,14 +64,7 @@ struct Problem {
 impl Problem {
     fn new(frozen: &Tensor, codes: &Tensor, up: &Tensor, scale: f64, down: &Tensor) -> Result<Self> {
         let ((hidden, rank), (next_rank, down_in)) = (up.dims2()?, down.dims2()?);
-        let (rows, all) = (frozen.elem_count() / hidden.max(1), codes.elem_count() / rank.max(1));
-        let fits = frozen.dims().last() == Some(&hidden)
-            && codes.dims().last() == Some(&rank)
-            && inner(frozen) == inner(codes)
-            && down_in == hidden
-            && rows > 0
-            && all % rows == 0;
-        if !fits {
+        if !fits_repeated(frozen, hidden, codes, rank) || down_in != hidden || next_rank == 0 {
             bail!(
                 "{OP}: frozen {:?}, codes {:?}, B {:?} and A {:?} do not fit",
                 frozen.dims(),
@@ -80,8 +73,9 @@ impl Problem {
                 down.dims()
             );
         }
-        let precision = Precision::in_use();
-        Ok(Self { precision, rows, tasks: all / rows, hidden, rank, next_rank, scale: scale as f32 })
+        let (rows, all) = (frozen.elem_count() / hidden, codes.elem_count() / rank);
+        let (precision, tasks) = (Precision::in_use(), all.checked_div(rows).unwrap_or(0));
+        Ok(Self { precision, rows, tasks, hidden, rank, next_rank, scale: scale as f32 })
     }
 
     fn forward(&self, frozen: &[f32], codes: &[f32], up: &[f32], down: &[f32]) -> Vec<f32> {
@@ -122,7 +116,7 @@ impl Problem {
         let mut dfrozen = zeros(frozen.len());
         let mut dcodes = zeros(codes.len());
         let tile = block_rows(rows, width);
-        let part = rows.div_ceil(PARTS).next_multiple_of(tile);
+        let part = rows.div_ceil(PARTS).max(1).next_multiple_of(tile);
         let shared = SharedRows::new(&mut dcodes, rank);
         let work = |buffers: &mut Buffers, (i, dfrozen): (usize, &mut [f32])| {
             let (mut dup, mut ddown) = (vec![0f32; width * rank], vec![0f32; next_rank * width]);

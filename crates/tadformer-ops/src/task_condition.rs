@@ -5,7 +5,7 @@ use crate::host::read;
 use crate::rows::make;
 use crate::simd::{Kernel, lane_sum2, vectorize};
 use crate::tape::{Output, record_one};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 
 /// `f_t = a_t ⊙ context` with `a_t` the mean of `GELU(scores)` over the prompts of task `t`; the map of a head scales that
@@ -19,13 +19,13 @@ use candle_core::{Result, Tensor, bail};
 /// - output `(tasks · b, h, w, c)`, task by task
 ///
 /// # Errors
-/// Shapes that do not fit, or tensors that are not `f32` on the CPU.
+/// Shapes that do not fit, no task, prompt, head or channel, or tensors that are not `f32` on the CPU.
 pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result<Tensor> {
     const OP: &str = "task condition";
     let (b, h, w, prompts, heads) = scores.dims5()?;
     let c = context.dims4()?.3;
-    if context.dims()[..3] != [b, h, w] || tasks == 0 || prompts % tasks != 0 || heads == 0 || c % heads != 0
-    {
+    let shares = |whole: usize, parts: usize| whole > 0 && parts > 0 && whole % parts == 0;
+    if context.dims()[..3] != [b, h, w] || !shares(prompts, tasks) || !shares(c, heads) {
         bail!("{OP}: scores {:?} and context {:?} do not fit {tasks} tasks", scores.dims(), context.dims());
     }
     let (scores, context) = (scores.contiguous()?, context.contiguous()?);
@@ -84,7 +84,7 @@ impl Kernel for ForwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(sizes, scores, context, first, ys) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         for (i, y) in ys.chunks_exact_mut(c).enumerate() {
@@ -107,7 +107,7 @@ impl Kernel for ScoreRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(sizes, scores, context, grads, first, ds) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         let width = sizes.prompts * sizes.heads;
@@ -139,7 +139,7 @@ impl Kernel for ContextRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(sizes, scores, grads, first, dx) = self;
         let (c, d) = (sizes.channels, sizes.channels / sizes.heads);
         for (i, dx) in dx.chunks_exact_mut(c).enumerate() {

@@ -38,6 +38,17 @@ pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f6
     );
 }
 
+/// Fails unless `result` is an error that says each of `parts`.
+///
+/// # Panics
+/// With what the error says, or that there is none.
+#[track_caller]
+pub fn assert_refused<T>(result: Result<T>, parts: &[&str]) {
+    let Err(error) = result else { panic!("it was not refused for {parts:?}") };
+    let message = error.to_string();
+    assert!(parts.iter().all(|part| message.contains(part)), "expected {parts:?}: {message}");
+}
+
 fn flat(tensor: &Tensor) -> Vec<f64> {
     let values = tensor.flatten_all().and_then(|t| t.to_dtype(DType::F64)).and_then(|t| t.to_vec1());
     values.expect("a float tensor in main memory")
@@ -239,6 +250,6 @@ mod tests {
         let seen = store.get("norm.running_var").unwrap();
         assert_eq!(seen.tensor.to_vec1::<f32>().unwrap(), [0.0; 3]);
         assert_eq!(store.with_role(Role::Trainable).len(), 1);
-        assert!(params.frozen("fixed", (2, 3), Init::ZEROS).is_err());
+        assert_refused(params.frozen("fixed", (2, 3), Init::ZEROS), &["two layers ask", "`norm.fixed`"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Vector registers by name, for the few loops that the compiler does not turn into vectors by itself.
 
+use std::marker::PhantomData;
+
 /// The upper half of a lane's bits.
 const UPPER: u32 = 0xffff_0000;
 
@@ -60,6 +62,113 @@ pub(crate) unsafe trait Vector: Copy {
     /// Asks for the numbers at `at`, which need not exist, where the processor can be asked.
     #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
+}
+
+/// The proof that the processor has the instructions of `V`. What is compiled for a level of instructions makes one, and is
+/// called only where [`simd_level`](crate::simd_level) has found them; a kernel gets it from there.
+#[derive(Clone, Copy)]
+pub(crate) struct Level<V>(PhantomData<V>);
+
+impl<V: Vector> Level<V> {
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(PhantomData)
+    }
+
+    /// All lanes `x`.
+    #[inline(always)]
+    pub(crate) fn splat(self, x: f32) -> Register<V> {
+        // SAFETY: `self` proves that the processor can.
+        Register(unsafe { V::splat(x) }, self)
+    }
+
+    /// The `V::LANES` numbers at `from`.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[inline(always)]
+    pub(crate) unsafe fn load(self, from: *const f32) -> Register<V> {
+        // SAFETY: the caller's promise; `self` proves that the processor can.
+        Register(unsafe { V::load(from) }, self)
+    }
+
+    /// The `count` numbers at `from`, no more than lanes, and zeros in the other lanes.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[inline(always)]
+    pub(crate) unsafe fn load_some(self, from: *const f32, count: usize) -> Register<V> {
+        // SAFETY: the caller's promise; `self` proves that the processor can.
+        Register(unsafe { V::load_some(from, count) }, self)
+    }
+}
+
+impl Level<Plain> {
+    /// What needs no proof.
+    pub(crate) const PLAIN: Self = Self(PhantomData);
+}
+
+/// A register that is there: only a [`Level`] makes one.
+#[derive(Clone, Copy)]
+pub(crate) struct Register<V>(V, Level<V>);
+
+impl<V: Vector> Register<V> {
+    /// `self + b`.
+    #[inline(always)]
+    pub(crate) fn add(self, b: Self) -> Self {
+        // SAFETY: as for all that follows, the level proves that the processor can.
+        Self(unsafe { self.0.add(b.0) }, self.1)
+    }
+
+    /// `self − b`.
+    #[inline(always)]
+    pub(crate) fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { self.0.sub(b.0) }, self.1)
+    }
+
+    /// `self · b`.
+    #[inline(always)]
+    pub(crate) fn mul(self, b: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { self.0.mul(b.0) }, self.1)
+    }
+
+    /// `self / b`.
+    #[inline(always)]
+    pub(crate) fn div(self, b: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { self.0.div(b.0) }, self.1)
+    }
+
+    /// `self · b + c`.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { self.0.mul_add(b.0, c.0) }, self.1)
+    }
+
+    /// Writes the lanes to `to`.
+    ///
+    /// # Safety
+    /// There is room for them.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise, and as above.
+        unsafe { self.0.store(to) }
+    }
+
+    /// Writes the first `count` lanes to `to`.
+    ///
+    /// # Safety
+    /// There is room for them, and there are as many.
+    #[inline(always)]
+    pub(crate) unsafe fn store_some(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller's promise, and as above.
+        unsafe { self.0.store_some(to, count) }
+    }
 }
 
 /// Four lanes as plain numbers: what every target can do.

@@ -6,7 +6,7 @@
 use super::axis::Axis;
 use super::cpu::{lerp, widen_row};
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use std::ops::Range;
 
 /// A resize of planes, of whose outcome the top left part is wanted.
@@ -150,7 +150,7 @@ impl Kernel for Widen<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(resize, xs, ys) = self;
         let axis = &resize.horizontal;
         let planes = xs.chunks_exact(axis.source).zip(ys.chunks_exact_mut(axis.taps.len()));
@@ -170,7 +170,7 @@ impl Kernel for Between<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(low, high, fraction, ys) = self;
         lerp::<false>(low, high, fraction, ys);
     }
@@ -182,7 +182,7 @@ impl Kernel for AddScaled<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(weight, gs, sums) = self;
         sums.iter_mut().zip(gs).for_each(|(sum, g)| *sum += weight * g);
     }
@@ -194,7 +194,7 @@ impl Kernel for Narrow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(resize, gs, dxs) = self;
         let axis = &resize.horizontal;
         let planes = gs.chunks_exact(axis.taps.len()).zip(dxs.chunks_exact_mut(axis.source));

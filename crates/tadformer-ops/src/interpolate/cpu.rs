@@ -7,7 +7,7 @@
 use super::axis::Axis;
 use crate::rows::written;
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -95,7 +95,7 @@ impl<const ADD: bool> Kernel for ForwardRow<'_, '_, ADD> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(LevelRows { geometry: g, xs, held, wide }, index, y) = self;
         let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.source_row());
         let (map, tap) = (index / oh, g.vertical.taps[index % oh]);
@@ -159,7 +159,7 @@ impl Kernel for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(g, gs, first, dxs) = self;
         let (h, oh, row) = (g.vertical.source, g.vertical.taps.len(), g.output_row());
         let mut wide = vec![0f32; row];

@@ -42,7 +42,7 @@ pub fn interpolate_planes(xs: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     if (h, w) == size {
         return Ok(xs.clone());
     }
-    resized_sum(&[xs], &[(h, w)], (b * c, 1), size, &[b, c, size.0, size.1])
+    resized_sum(&[xs], &[(h, w)], 1, size, &[b, c, size.0, size.1])
 }
 
 /// Resizes grids of tokens to `size` = (rows, columns). The same size gives the same tensor, without a copy.
@@ -74,7 +74,7 @@ pub fn interpolate_tokens_sum(levels: &[&Tensor], size: (usize, usize)) -> Resul
     if levels.len() == 1 && grids[0] == size {
         return Ok(levels[0].clone());
     }
-    resized_sum(levels, &grids, (b, c), size, &[b, size.0, size.1, c])
+    resized_sum(levels, &grids, c, size, &[b, size.0, size.1, c])
 }
 
 /// `linear(before(Σ resized levels))`: [`interpolate_tokens_sum`], and a linear of it ([`linear_around`]). Where nothing is
@@ -99,7 +99,7 @@ pub fn linear_of_resized(
         return linear_around(&interpolate_tokens_sum(levels, size)?, weight, bias, around);
     }
     let ((b, c), grids) = token_grids(levels)?;
-    let resize = Resize::new(levels, &grids, (b, c), size, &[b, size.0, size.1, c])?;
+    let resize = Resize::new(levels, &grids, c, size, &[b, size.0, size.1, c])?;
     let (out_dim, in_dim) = weight.dims2()?;
     check(OP, &resize.levels[0], in_dim, out_dim, bias)?;
     let ys = {
@@ -128,11 +128,10 @@ pub fn linear_of_resized(
             })
         }
     };
-    Tensor::from_vec(ys, (b, size.0, size.1, out_dim), weight.device())
+    Output::new(ys, (b, size.0, size.1, out_dim)).plain(OP)
 }
 
 /// Batch and channels, which all levels `(b, h, w, c)` share, and the grid of each.
-#[expect(clippy::type_complexity, reason = "two pairs and a list of pairs")]
 fn token_grids(levels: &[&Tensor]) -> Result<((usize, usize), Vec<(usize, usize)>)> {
     let Some(first) = levels.first() else {
         bail!("{OP}: there is no level to resize");
@@ -163,23 +162,26 @@ struct Resize {
 }
 
 impl Resize {
-    /// The sum of `levels`, each `outer × (h, w) × inner` numbers with its own grid, at `size`, as a tensor of `shape`.
+    /// The sum of `levels`, each of grids of its own with `inner` numbers a point, at `size`, as a tensor of `shape`.
     fn new(
         levels: &[&Tensor],
         grids: &[(usize, usize)],
-        (outer, inner): (usize, usize),
+        inner: usize,
         size: (usize, usize),
         shape: &[usize],
     ) -> Result<Self> {
         for (level, &(h, w)) in levels.iter().zip(grids) {
-            if [outer, inner, h, w, size.0, size.1].contains(&0) {
+            // A batch may be empty.
+            if h == 0 || w == 0 || shape[1..].contains(&0) {
                 bail!("{OP}: cannot resize {:?} to {}×{}: a side is empty", level.dims(), size.0, size.1);
             }
         }
-        let count = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
-        let Some(count) = count.filter(|&n| n <= isize::MAX as usize / size_of::<f32>()) else {
+        // Of no images, too: what is worked out for a size is as long as its sides.
+        let count = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side.max(1)));
+        if count.is_none_or(|n| n > isize::MAX as usize / size_of::<f32>()) {
             bail!("{OP}: an output of shape {shape:?} does not fit the memory of any machine");
-        };
+        }
+        let count = shape.iter().product();
         let geometries = grids.iter().map(|&grid| Geometry::new(grid, size, inner)).collect();
         let levels = levels.iter().map(|level| level.contiguous()).collect::<Result<_>>()?;
         Ok(Self { levels, geometries, count })
@@ -190,11 +192,11 @@ impl Resize {
 fn resized_sum(
     levels: &[&Tensor],
     grids: &[(usize, usize)],
-    sides: (usize, usize),
+    inner: usize,
     size: (usize, usize),
     shape: &[usize],
 ) -> Result<Tensor> {
-    let Resize { levels, geometries, count } = Resize::new(levels, grids, sides, size, shape)?;
+    let Resize { levels, geometries, count } = Resize::new(levels, grids, inner, size, shape)?;
     let ys = {
         let slices = levels.iter().map(|level| read(OP, level)).collect::<Result<Vec<_>>>()?;
         let pairs: Vec<_> = geometries.iter().zip(&slices).map(|(g, slice)| (g, &**slice)).collect();

@@ -119,9 +119,13 @@ impl Chain {
         let mut resizes = Vec::with_capacity(steps.len());
         let mut grid = (h, w);
         for ResizeStep { size, kept } in steps.iter().copied() {
-            let sides = [b, c, grid.0, grid.1, size.0, size.1, kept.0, kept.1];
+            let sides = [c, grid.0, grid.1, size.0, size.1, kept.0, kept.1];
             if sides.contains(&0) || kept.0 > size.0 || kept.1 > size.1 {
                 bail!("{OP}: cannot resize {grid:?} of {:?} to {size:?} and keep {kept:?}", tokens.dims());
+            }
+            let most = isize::MAX as usize / size_of::<f32>() / c;
+            if size.0.checked_mul(size.1).is_none_or(|area| area > most) {
+                bail!("{OP}: maps of {c} channels at {size:?} do not fit the memory of any machine");
             }
             resizes.push(RowResize::new(grid, size, kept, c));
             grid = kept;

@@ -1,6 +1,6 @@
 use super::strips::in_waves;
 use super::*;
-use crate::testing::{assert_close, gradcheck, named_tensor};
+use crate::testing::{assert_close, assert_refused, gradcheck, named_tensor};
 use crate::{LayerNorm, linear};
 use candle_core::{Device, Var};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -214,12 +214,18 @@ fn empty_sides_and_unequal_levels_are_named() {
     let message = interpolate_tokens(&xs, (0, 5)).unwrap_err().to_string();
     assert!(message.contains("[1, 4, 5, 3]") && message.contains("0×5"), "{message}");
     let empty = Tensor::zeros((1, 0, 5, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
-    assert!(interpolate_planes(&empty, (2, 2)).is_err());
+    assert_refused(interpolate_planes(&empty, (2, 2)), &["[1, 0, 5, 3]", "a side is empty"]);
     let wider = named_tensor("xs", (1, 2, 2, 4), 0.0, 1.0).unwrap();
     let message = interpolate_tokens_sum(&[&xs, &wider], (4, 5)).unwrap_err().to_string();
     assert!(message.contains("[1, 2, 2, 4]"), "{message}");
-    assert!(interpolate_tokens_sum(&[], (4, 5)).is_err());
-    assert!(interpolate_tokens(&xs, (usize::MAX / 2, 5)).is_err());
+    assert_refused(interpolate_tokens_sum(&[], (4, 5)), &["there is no level"]);
+    let vast = (usize::MAX / 2, 5);
+    assert_refused(interpolate_tokens(&xs, vast), &["memory of any machine"]);
+    // Of no images, too, and where no map is made whole.
+    let none = xs.narrow(0, 0, 0).unwrap();
+    assert_refused(interpolate_tokens(&none, vast), &["memory of any machine"]);
+    let step = ResizeStep { size: vast, kept: (2, 2) };
+    assert_refused(resized_strips(&none, &[step], |_| Ok(())), &["memory of any machine"]);
 }
 
 #[test]
@@ -258,8 +264,10 @@ fn a_linear_of_the_sum_is_that_linear_of_that_sum() {
             let expected = linear(&sum, &weight, Some(&bias)).unwrap();
             assert_close(&format!("{grids:?}, {before:?}"), &found, &expected, 5e-6);
         }
-        assert!(linear_of_resized(&levels, grids[0], Before::Nothing, &bias, None).is_err());
-        assert!(linear_of_resized(&levels, grids[0], Before::Nothing, &weight, Some(&weight)).is_err());
+        let linear =
+            |weight: &Tensor, bias| linear_of_resized(&levels, grids[0], Before::Nothing, weight, bias);
+        assert_refused(linear(&bias, None), &["unexpected rank, expected: 2, got: 1"]);
+        assert_refused(linear(&weight, Some(&weight)), &["the bias has shape"]);
     }
 }
 

@@ -6,7 +6,7 @@ use super::pixels::{Channels, LossValue, PixelLoss, count, mean};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 
 const OP: &str = "balanced bce";
@@ -138,7 +138,7 @@ impl Kernel for Logistic<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(xs, ys, losses, slopes) = self;
         for (((x, y), loss), slope) in xs.iter().zip(ys).zip(losses).zip(slopes) {
             let sign = if positive(*y) { -1.0 } else { 1.0 };

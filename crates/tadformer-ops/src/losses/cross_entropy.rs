@@ -6,7 +6,7 @@ use super::{BLOCK, UNLABELLED};
 use crate::elementary::exp;
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -128,7 +128,7 @@ impl Kernel for Exponentials<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(strip, max, total) = self;
         for row in strip.iter() {
             for (max, x) in max.iter_mut().zip(row) {

@@ -5,7 +5,7 @@ use super::logits::DenseLogits;
 use super::pixels::{Channels, LossValue, PixelLoss, count_labelled, mean};
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor};
 
 const OP: &str = "masked l1";
@@ -52,7 +52,7 @@ impl Kernel for SumRun<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<V: Vector>(self) -> f64 {
+    fn run<V: Vector>(self, _: Level<V>) -> f64 {
         let Self(xs, ys, scale, gradient) = self;
         let mut sum = 0.0;
         for (x, y) in xs.iter().zip(ys) {

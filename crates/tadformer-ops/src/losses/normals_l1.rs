@@ -5,7 +5,7 @@ use super::logits::DenseLogits;
 use super::pixels::{Channels, LossValue, PixelLoss, count_labelled, mean};
 use crate::host::read;
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use candle_core::{Result, Tensor, bail};
 
 const OP: &str = "normals l1";
@@ -79,7 +79,7 @@ impl Kernel for Distances<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(runs, scale, losses, slopes) = self;
         let n = runs[0].0.len().min(STRIP);
         let ([x0, x1, x2], [y0, y1, y2]) = (runs.map(|(x, _)| &x[..n]), runs.map(|(_, y)| &y[..n]));

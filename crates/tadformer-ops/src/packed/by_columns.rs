@@ -4,7 +4,7 @@ use super::pairs::Left;
 use super::tiles::{GROUP, Job, Panels};
 use super::{Packed, Start, WIDE, lanes};
 use crate::autocast::Precision;
-use crate::gemm::Matrix;
+use crate::gemm::{Matrix, area};
 use crate::rows::written;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -43,7 +43,7 @@ impl Packed {
         space: &'d mut [MaybeUninit<f32>],
     ) -> &'d mut [f32] {
         let rows = x.shape().0;
-        assert_eq!((x.shape().1, space.len()), (self.inner, rows * self.cols), "the shape of a product");
+        assert_eq!((x.shape().1, space.len()), (self.inner, area(rows, self.cols)), "the shape of a product");
         assert_eq!(self.precision, Precision::F32, "panels of numbers");
         let (from, from_row) = start.pointer(space.len(), self.cols);
         let places = Places { x: Left::of(x), b: self.panels(), from, to: space.as_mut_ptr().cast() };

@@ -28,12 +28,15 @@ unsafe impl Step<__m512> for NumbersByHand {
         depth: usize,
         sums: &mut [[__m512; W]; ROWS],
     ) {
-        // SAFETY: the caller's promise; the sums are as many as the loops take.
+        const { assert!(TALL == 8 && WIDE == 3, "the loops have eight rows and three vectors written out") };
+        const { assert!(AHEAD.is_multiple_of(8), "an address has the distance in eighths") };
+        // SAFETY: the caller's promise. The loops get a whole tile's sums, and rows or columns that lie as they read them.
         unsafe {
             match x {
                 _ if (ROWS, W) != (TALL, WIDE) => add_products::<_, Self, ROWS, W>(x, b, depth, sums),
                 Left { along: 1, .. } => beside(x, b, depth, sums.as_mut_ptr().cast()),
-                _ => below(x, b, depth, sums.as_mut_ptr().cast()),
+                Left { down: 1, .. } => below(x, b, depth, sums.as_mut_ptr().cast()),
+                _ => add_products::<_, Self, ROWS, W>(x, b, depth, sums),
             }
         }
     }
@@ -119,7 +122,7 @@ macro_rules! run {
 /// The numbers of a row lie side by side.
 ///
 /// # Safety
-/// As [`Step::add_products`]; `sums` are the 24 of a whole tile.
+/// As [`Step::add_products`], with [`Left::along`] 1; `sums` are the 24 of a whole tile.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn beside(x: Left, b: Right, depth: usize, sums: *mut __m512) {
@@ -154,11 +157,10 @@ unsafe fn beside(x: Left, b: Right, depth: usize, sums: *mut __m512) {
 /// The numbers of a column lie side by side.
 ///
 /// # Safety
-/// As [`beside`].
+/// As [`beside`], with [`Left::down`] 1 instead.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn below(x: Left, b: Right, depth: usize, sums: *mut __m512) {
-    debug_assert_eq!(x.down, 1, "numbers of a column side by side");
     macro_rules! next {
         () => {
             concat!(

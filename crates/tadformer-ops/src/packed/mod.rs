@@ -11,7 +11,7 @@ mod tests;
 
 use crate::around::RowsBefore;
 use crate::autocast::Precision;
-use crate::gemm::Matrix;
+use crate::gemm::{Matrix, area};
 use crate::residual::ResidualRows;
 use crate::rows::{for_blocks, fresh};
 use crate::simd::{SimdLevel, simd_level};
@@ -112,7 +112,7 @@ impl Packed {
         fill: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
     ) -> Self {
         let depth = depth(precision, inner);
-        let len = cols.next_multiple_of(lanes()) * depth;
+        let len = area(cols.next_multiple_of(lanes()), depth);
         let mut panels = Vec::with_capacity(len);
         let (space, size) = (&mut panels.spare_capacity_mut()[..len], (WIDE * lanes() * depth).max(1));
         if len < SERIAL {
@@ -245,7 +245,7 @@ impl Packed {
         space: &'d mut [MaybeUninit<f32>],
     ) -> &'d mut [f32] {
         let rows = x.shape().0;
-        assert_eq!((x.shape().1, space.len()), (self.inner, rows * self.cols), "the shape of a product");
+        assert_eq!((x.shape().1, space.len()), (self.inner, area(rows, self.cols)), "the shape of a product");
         let (from, from_row) = start.pointer(space.len(), self.cols);
         let to = space.as_mut_ptr().cast::<f32>();
         // SAFETY: the sizes were compared, and every number is written.
@@ -257,7 +257,8 @@ impl Packed {
 
     /// `dst += x b`, `dst` in row-major order, by the calling thread.
     pub(crate) fn add_to(&self, x: Matrix<'_>, dst: &mut [f32]) {
-        assert_eq!((x.shape().1, dst.len()), (self.inner, x.shape().0 * self.cols), "the shape of a product");
+        let numbers = area(x.shape().0, self.cols);
+        assert_eq!((x.shape().1, dst.len()), (self.inner, numbers), "the shape of a product");
         let to = dst.as_mut_ptr();
         // SAFETY: the sizes were compared.
         unsafe { multiply(self.precision, x, self.panels(), (to, self.cols), to) }
@@ -303,7 +304,7 @@ unsafe fn multiply(
 /// `dst += aᵀ b` by the calling thread, for `a` and `b` row-major and in the cache.
 pub(crate) fn add_transposed(precision: Precision, a: Matrix<'_>, b: Matrix<'_>, dst: &mut [f32]) {
     let (rows, cols) = b.shape();
-    assert_eq!((a.shape().0, dst.len()), (rows, a.shape().1 * cols), "the shape of a product");
+    assert_eq!((a.shape().0, dst.len()), (rows, area(a.shape().1, cols)), "the shape of a product");
     match b.as_rows() {
         Some(numbers) if precision == Precision::F32 && cols.is_multiple_of(lanes()) => {
             let panels = Panels { at: numbers.as_ptr(), depth: rows, cols, row: Some(cols) };
@@ -316,10 +317,10 @@ pub(crate) fn add_transposed(precision: Precision, a: Matrix<'_>, b: Matrix<'_>,
 }
 
 /// Rows of a block that stays in a core's cache beside a part of the packed matrix: whole tiles, and enough blocks to keep
-/// several threads busy.
+/// several threads busy. Never 0.
 pub(crate) fn block_rows(rows: usize, width: usize) -> usize {
     let fitting = (1 << 15) / width.max(1);
-    fitting.clamp(16, 192).min(rows.div_ceil(8)).next_multiple_of(8)
+    fitting.clamp(16, 192).min(rows.div_ceil(8)).max(1).next_multiple_of(8)
 }
 
 /// Numbers in a vector of the level in use.

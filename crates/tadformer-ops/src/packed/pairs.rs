@@ -3,9 +3,9 @@
 //! A word is kept and moved as an `f32`, of which only the bits mean something: so panels, tiles and registers of pairs
 //! are those of numbers.
 
-use crate::gemm::Matrix;
+use crate::gemm::{Matrix, area};
 use crate::simd::{Kernel, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
@@ -31,7 +31,7 @@ impl Kernel for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(first, second, to) = self;
         for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
             to.write(pair(*first, *second));
@@ -46,7 +46,7 @@ impl Kernel for Neighbours<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, _: Level<V>) {
         let Self(row, to) = self;
         for (to, two) in to.iter_mut().zip(row.as_chunks::<2>().0) {
             to.write(pair(two[0], two[1]));
@@ -98,8 +98,9 @@ pub(super) fn with_pairs<R>(x: Matrix<'_>, f: impl FnOnce(Left) -> R) -> R {
     let depth = inner.div_ceil(2);
     let mut space = SPACE.take();
     space.clear();
-    space.reserve(rows * depth);
-    let words = &mut space.spare_capacity_mut()[..rows * depth];
+    let len = area(rows, depth);
+    space.reserve(len);
+    let words = &mut space.spare_capacity_mut()[..len];
     let by_rows = x.lies_by_rows();
     if by_rows {
         for (i, to) in words.chunks_exact_mut(depth.max(1)).enumerate() {

@@ -5,7 +5,7 @@ use super::pattern::{Pattern, Window};
 use crate::Windows;
 use crate::rows::{SharedRows, copy_into, fresh, zeros};
 use crate::simd::{Kernel, for_vectors, vectorize};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -147,6 +147,7 @@ impl Problem {
     #[inline(always)]
     fn gather<V: Vector, const BACKWARD: bool>(
         &self,
+        level: Level<V>,
         scratch: &mut Scratch,
         inputs: Inputs<'_>,
         image: usize,
@@ -163,8 +164,7 @@ impl Problem {
                 &inputs.qkv[(image * self.tokens + window.tokens[i - t]) * 3 * c..][..3 * c]
             };
             let [q, k, v] = [at, c + at, 2 * c + at].map(|start| &source[start..][..d]);
-            // SAFETY: `V` are the vectors of the level in use.
-            let copy = |to: &mut [f32], from: &[f32]| unsafe { for_vectors(to, [from], |_: V, [x]| x) };
+            let copy = |to: &mut [f32], from: &[f32]| for_vectors(level, to, [from], |_, [x]| x);
             copy(&mut scratch.q[i * dim..][..d], q);
             write_column(&mut scratch.kt, width, i, k);
             if BACKWARD {
@@ -294,11 +294,11 @@ impl Kernel for ForwardWindow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, level: Level<V>) {
         let Self(problem, scratch, inputs, (context, scores, prompt_rows), (image, window)) = self;
         for head in 0..problem.heads {
-            problem.gather::<V, false>(scratch, inputs, image, window, head);
-            scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
+            problem.gather::<V, false>(level, scratch, inputs, image, window, head);
+            scratch.probabilities(level, &problem.patterns[window.pattern], head, problem.scale());
             scratch.output();
             problem.write_outputs(scratch, (context, scores, prompt_rows), (image, window), head);
         }
@@ -319,14 +319,14 @@ impl Kernel for BackwardWindow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(self, level: Level<V>) {
         let Self(problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)) = self;
         let entries = dtable.len() / problem.heads;
         for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
-            problem.gather::<V, true>(scratch, inputs, image, window, head);
-            scratch.probabilities::<V>(&problem.patterns[window.pattern], head, problem.scale());
+            problem.gather::<V, true>(level, scratch, inputs, image, window, head);
+            scratch.probabilities(level, &problem.patterns[window.pattern], head, problem.scale());
             problem.gather_gradient(scratch, grads, (image, window), head);
-            scratch.backward_softmax::<V>();
+            scratch.backward_softmax(level);
             problem.unscale(scratch, grads, dtable, (image, window), head);
             scratch.backward_scores();
             problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
@@ -337,7 +337,7 @@ impl Kernel for BackwardWindow<'_> {
 /// Adds the parts of each image's windows, in their order.
 fn sum_by_image(parts: &[Vec<f32>], batch: usize, width: usize) -> Vec<f32> {
     let mut sums = vec![0f32; batch * width];
-    if width == 0 {
+    if sums.is_empty() {
         return sums;
     }
     for (sum, parts) in sums.chunks_exact_mut(width).zip(parts.chunks_exact(parts.len() / batch)) {

@@ -4,7 +4,7 @@ use super::pattern::Pattern;
 use crate::elementary::exp;
 use crate::simd::{for_vectors, lane_max, lane_sum, lane_sum2};
 use crate::small_matmul::{Rows, TILE, padded, small_matmul};
-use crate::vector::Vector;
+use crate::vector::{Level, Vector};
 
 /// One thread's matrices for one head of one window. Rows are prompts, then tokens.
 pub(super) struct Scratch {
@@ -78,25 +78,24 @@ impl Scratch {
 
     /// `s = q kᵀ` and `p = softmax(s · scale + bias)`.
     #[inline(always)]
-    pub(super) fn probabilities<V: Vector>(&mut self, pattern: &Pattern, head: usize, scale: f32) {
+    pub(super) fn probabilities<V: Vector>(
+        &mut self,
+        level: Level<V>,
+        pattern: &Pattern,
+        head: usize,
+        scale: f32,
+    ) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let (q, kt) = (Rows { data: &self.q, row: dim }, Rows { data: &self.kt, row: width });
         small_matmul::<false>((rows, dim, width), q, kt, (&mut self.s, width));
         let bias = pattern.bias(head, used * width).chunks_exact(width);
         for ((s, p), bias) in self.s.chunks_exact(width).zip(self.p.chunks_exact_mut(width)).zip(bias) {
-            // SAFETY: `V` are the vectors of the level in use.
-            unsafe {
-                let scale = V::splat(scale);
-                for_vectors(p, [s, bias], |_: V, [s, bias]| s.mul_add(scale, bias));
-            }
+            let scale = level.splat(scale);
+            for_vectors(level, p, [s, bias], |_, [s, bias]| s.mul_add(scale, bias));
             let most = lane_max(p);
             p.iter_mut().for_each(|p| *p = exp::<V>(*p - most));
-            let sum = lane_sum(p, |p| p);
-            // SAFETY: as above.
-            unsafe {
-                let sum = V::splat(sum);
-                for_vectors(p, [], |p: V, []| p.div(sum));
-            }
+            let sum = level.splat(lane_sum(p, |p| p));
+            for_vectors(level, p, [], |p, []| p.div(sum));
         }
     }
 
@@ -110,19 +109,15 @@ impl Scratch {
 
     /// From `p` and the gradient of the output in `o`: the gradient of the scaled scores in `s`, and `dv`.
     #[inline(always)]
-    pub(super) fn backward_softmax<V: Vector>(&mut self) {
+    pub(super) fn backward_softmax<V: Vector>(&mut self, level: Level<V>) {
         let (used, width, dim, rows) = (self.used, self.width, self.dim, self.rows());
         let (p, o) = (Rows { data: &self.p, row: width }, Rows { data: &self.o, row: dim });
         small_matmul::<true>((width, used, dim), p, o, (&mut self.dv, dim));
         let vt = Rows { data: &self.vt, row: width };
         small_matmul::<false>((rows, dim, width), o, vt, (&mut self.s, width));
         for (dp, p) in self.s.chunks_exact_mut(width).zip(self.p.chunks_exact(width)).take(used) {
-            let mean = lane_sum2(p, dp, |p, dp| p * dp);
-            // SAFETY: `V` are the vectors of the level in use.
-            unsafe {
-                let mean = V::splat(mean);
-                for_vectors(dp, [p], |dp: V, [p]| p.mul(dp.sub(mean)));
-            }
+            let mean = level.splat(lane_sum2(p, dp, |p, dp| p * dp));
+            for_vectors(level, dp, [p], |dp, [p]| p.mul(dp.sub(mean)));
         }
     }
 

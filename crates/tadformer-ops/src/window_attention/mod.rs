@@ -97,7 +97,8 @@ fn check(
     heads: usize,
 ) -> Result<((usize, usize, usize, usize), usize)> {
     let (batch, h, w, c3) = qkv.dims4()?;
-    if (h, w) != windows.grid() || heads == 0 || c3 % (3 * heads) != 0 {
+    let fits = heads.checked_mul(3).is_some_and(|parts| parts > 0 && c3 > 0 && c3 % parts == 0);
+    if (h, w) != windows.grid() || !fits {
         let grid = windows.grid();
         bail!("window attention: qkv {:?} does not fit {heads} heads on a grid of {grid:?}", qkv.dims());
     }
