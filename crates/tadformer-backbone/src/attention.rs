@@ -1,6 +1,6 @@
 //! Window attention with sites at its linears.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use tadformer_ops::{Around, Attended, Before, Init, Mode, Params, Windows, window_attention};
 use tadformer_peft::{Site, SiteKind};
 
@@ -17,7 +17,7 @@ impl WindowAttention {
     /// Attention of `heads` heads over windows of side up to `window`.
     ///
     /// # Errors
-    /// A loaded value of another shape, or sites that do not fit.
+    /// No head or an empty window, a loaded value of another shape, or sites that do not fit.
     pub fn new(
         dim: usize,
         heads: usize,
@@ -25,6 +25,9 @@ impl WindowAttention {
         (qkv, proj): (SiteKind, SiteKind),
         params: &Params,
     ) -> Result<Self> {
+        if heads == 0 || window == 0 {
+            bail!("window attention: there is none of {heads} heads over windows of side {window}");
+        }
         let entries = (2 * window - 1) * (2 * window - 1);
         Ok(Self {
             relative_position_bias_table: params.trainable(

@@ -1,5 +1,6 @@
 //! The sizes of a Swin Transformer.
 
+use candle_core::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tadformer_peft::{Filter, LoraConfig, SiteKind};
 
@@ -144,6 +145,15 @@ impl SwinConfig {
         let rate = self.drop_path_rate;
         check((0.0..1.0).contains(&rate), format!("`drop_path_rate` is {rate}, expected 0 <= rate < 1"));
         problems
+    }
+
+    /// Refuses sizes with [problems](Self::problems).
+    pub(crate) fn check(&self) -> Result<()> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            bail!("backbone: {}", problems.join("; "));
+        }
+        Ok(())
     }
 }
 

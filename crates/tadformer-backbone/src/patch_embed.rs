@@ -34,7 +34,7 @@ impl PatchEmbed {
     pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
         let (_, channels, height, width) = image.dims4()?;
         let side = self.weight.dims()[2];
-        if channels != 3 || height % side != 0 || width % side != 0 {
+        if channels != 3 || side == 0 || height % side != 0 || width % side != 0 {
             bail!(
                 "patch embedding: an image of shape {:?} is not RGB in patches of {side}x{side}",
                 image.dims()

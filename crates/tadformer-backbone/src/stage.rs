@@ -32,8 +32,10 @@ impl SwinStage {
     /// Stage `stage` of the network of `config`.
     ///
     /// # Errors
-    /// A loaded value of another shape, or a tuning that does not fit.
+    /// Sizes with [problems](SwinConfig::problems), a stage that the network does not have, a loaded value of another shape,
+    /// or a tuning that does not fit.
     pub fn new(config: &SwinConfig, tuning: &Tuning, stage: usize, params: &Params) -> Result<Self> {
+        Position { stage, block: 0 }.check(config)?;
         let dim = config.dim(stage);
         let merges = stage < 3;
         let adapted = tuning.adaptation().is_some();

@@ -22,10 +22,7 @@ impl Swin {
     /// # Errors
     /// Sizes with [problems](SwinConfig::problems), a tuning that does not fit, or a loaded value of another shape.
     pub fn new(config: &SwinConfig, tuning: &Tuning, params: &Params) -> Result<Self> {
-        let problems = config.problems();
-        if !problems.is_empty() {
-            bail!("backbone: {}", problems.join("; "));
-        }
+        config.check()?;
         let params = match tuning {
             Tuning::Frozen => params.frozen_scope(),
             Tuning::Full | Tuning::Adapted(_) | Tuning::Merged(_) => params.clone(),

@@ -4,7 +4,7 @@ use candle_core::{D, Device, Result, Tensor, Var};
 use std::collections::BTreeSet;
 use tadformer_decoders::{Decoder, DecoderConfig};
 use tadformer_ops::testing::{GoldenStore, assert_close, named_tensor};
-use tadformer_ops::{Mode, ParamStore, Rng, Role, interpolate_planes};
+use tadformer_ops::{Mode, ParamStore, Rng, Role, interpolate_planes, no_grad};
 
 const DIMS: [usize; 4] = [6, 10, 14, 18];
 
@@ -32,6 +32,18 @@ fn tensors(features: &[Var]) -> Vec<Tensor> {
 
 /// Grids of a 75×110 image at strides 4 to 32, rounded up.
 const PADDED: [(usize, usize); 4] = [(19, 28), (10, 14), (5, 7), (3, 4)];
+
+#[test]
+fn no_image_gives_no_maps() {
+    for config in small_heads() {
+        let decoder = Decoder::new(&config, "t", DIMS, 3, &ParamStore::new(3).params()).unwrap();
+        let inputs = tensors(&features(0, PADDED));
+        let ys = decoder.forward(&inputs, (75, 110), &mut Mode::Eval).unwrap();
+        assert_eq!(ys.dims(), [0, 3, 75, 110], "{config:?}");
+        let ys = no_grad(|| decoder.forward(&inputs, (75, 110), &mut Mode::Eval)).unwrap();
+        assert_eq!(ys.dims(), [0, 3, 75, 110], "{config:?}");
+    }
+}
 
 #[test]
 fn every_trainable_tensor_gets_a_finite_gradient_and_only_those() {
