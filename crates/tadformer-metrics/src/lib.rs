@@ -1,4 +1,4 @@
-//! Meters of multi-task dense prediction, and the multi-task gain Δm.
+//! Meters of multi-task dense prediction, the multi-task gain Δm, and the gain of a run over its beginning.
 //!
 //! A [`Meter`] takes one image a call, the network's raw output and the label as planar slices, and gives
 //! [`Score`]s over all images, the task's headline figure first. The crate knows no tensor, no device and no file.
@@ -47,6 +47,7 @@ mod normals;
 mod depth;
 mod edge;
 mod delta_m;
+mod error_reduction;
 mod exact_sum;
 mod error;
 
@@ -54,6 +55,7 @@ pub use delta_m::{delta_m, relative_gain};
 pub use depth::Depth;
 pub use edge::{Edge, EdgePoint, EdgeProtocol, Matching, Tolerance};
 pub use error::{Error, Place};
+pub use error_reduction::error_reduction;
 pub use mean_iou::{ClassCounts, MeanIou};
 pub use meter::{Direction, Meter, Score};
 pub use normals::Normals;

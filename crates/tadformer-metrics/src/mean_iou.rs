@@ -33,12 +33,18 @@ impl ClassCounts {
     pub fn is_labelled(&self) -> bool {
         self.true_positives + self.false_negatives > 0
     }
+
+    /// Whether any labelled pixel is of the class or predicted so.
+    pub fn occurs(&self) -> bool {
+        self.is_labelled() || self.false_positives > 0
+    }
 }
 
 /// The meter of class maps.
 ///
 /// Scores: `mIoU`, the mean over all classes, where a class that does not occur counts 0; `mIoU present`, the
-/// mean over the classes that occur in the labels; `pixel accuracy`.
+/// mean over the classes that occur in the labels; `mIoU occurring`, the mean over those that occur in the labels or the
+/// predictions, which is torchmetrics' macro Jaccard index; `pixel accuracy`.
 ///
 /// # Shapes
 /// Logits `(classes, h, w)`, of which the largest wins, the first of equals; label `(1, h, w)` of class
@@ -165,15 +171,17 @@ impl Meter for MeanIou {
 
     fn scores(&self) -> Vec<Score> {
         let counts = self.class_counts();
+        // The other classes have 0 in either sum.
         let sum: f64 = counts.iter().map(ClassCounts::iou).sum();
-        let labelled = || counts.iter().filter(|class| class.is_labelled());
-        let sum_present: f64 = labelled().map(ClassCounts::iou).sum();
+        let over = |classes: usize| sum / classes as f64;
+        let number = |of: fn(&ClassCounts) -> bool| counts.iter().filter(|class| of(class)).count();
         let pixels: u64 = self.confusion.iter().sum();
         let right: u64 = counts.iter().map(|class| class.true_positives).sum();
         let scored = |value: f64| if pixels == 0 { f64::NAN } else { value };
         vec![
-            Score::percent("mIoU", scored(sum / self.classes as f64)),
-            Score::percent("mIoU present", scored(sum_present / labelled().count() as f64)),
+            Score::percent("mIoU", scored(over(self.classes))),
+            Score::percent("mIoU present", scored(over(number(ClassCounts::is_labelled)))),
+            Score::percent("mIoU occurring", scored(over(number(ClassCounts::occurs)))),
             Score::percent("pixel accuracy", scored(share(right, pixels))),
         ]
     }
@@ -236,11 +244,22 @@ mod tests {
         assert_eq!(counts[1], ClassCounts { true_positives: 1, false_positives: 1, false_negatives: 0 });
         assert_eq!(counts[2], ClassCounts::default());
         let values: Vec<f64> = meter.scores().iter().map(|score| score.value).collect();
-        assert!((values[0] - 100.0 / 3.0).abs() < 1e-12 && values[1] == 50.0, "{values:?}");
-        assert!((values[2] - 200.0 / 3.0).abs() < 1e-12, "{values:?}");
+        assert!((values[0] - 100.0 / 3.0).abs() < 1e-12 && values[1..3] == [50.0, 50.0], "{values:?}");
+        assert!((values[3] - 200.0 / 3.0).abs() < 1e-12, "{values:?}");
         let named = meter.class_ious(&["sky", "sea", "sand"]).expect("three names");
         assert_eq!(named, [("sky", 50.0), ("sea", 50.0), ("sand", 0.0)]);
-        assert!(meter.class_ious(&["sky"]).is_err());
+        let message = meter.class_ious(&["sky"]).unwrap_err().to_string();
+        assert!(message.contains("1 names for 3 classes"), "{message}");
+    }
+
+    #[test]
+    fn each_mean_is_over_its_own_classes() {
+        // Classes 0 and 1 are labelled, 2 is only predicted, 3 neither.
+        let mut meter = MeanIou::new(4).expect("four classes");
+        meter.update_classes(&[0, 0, 1, 2], view(&[0.0, 0.0, 1.0, 1.0], 1, 2)).expect("image fits");
+        let values: Vec<(&str, f64)> = meter.scores().iter().map(|score| (score.name, score.value)).collect();
+        // 1.9's `MulticlassJaccardIndex(num_classes=4, average="macro")` of torchmetrics gives 0.5.
+        assert_eq!(values[..3], [("mIoU", 37.5), ("mIoU present", 75.0), ("mIoU occurring", 50.0)]);
     }
 
     #[test]
@@ -282,12 +301,16 @@ mod tests {
         }
         let error = meter.update_classes(&[0, 2], view(&[0.0, 255.0], 1, 2)).expect_err("no such class");
         assert!(error.to_string().contains("predicted class 2 at row 0, column 1"), "{error}");
-        assert!(meter.update_classes(&[0], view(&[0.0, 0.0], 1, 2)).is_err());
+        let error = meter.update_classes(&[0], view(&[0.0, 0.0], 1, 2)).expect_err("one class of two");
+        assert!(matches!(error, Error::Length { found: 1, expected: 2, .. }), "{error}");
         let nan = [0.0, 0.0, 0.0, f32::NAN];
         let error = meter.update(view(&nan, 2, 2), view(&[0.0, 0.0], 1, 2)).expect_err("not a number");
         assert!(error.to_string().contains("channel 1, row 0, column 1"), "{error}");
         assert_eq!(meter, fresh);
-        assert!(MeanIou::new(0).is_err() && MeanIou::new(256).is_err());
+        for classes in [0, 256] {
+            let message = MeanIou::new(classes).expect_err("no such meter").to_string();
+            assert!(message.contains(&format!("{classes}")) && message.contains("1 to 255"), "{message}");
+        }
     }
 
     #[test]

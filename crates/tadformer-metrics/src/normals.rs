@@ -260,7 +260,8 @@ mod tests {
     fn half_ignored_labels_and_infinite_logits_are_refused() {
         let error = scored(&[(UP, UP), (UP, [0.0, 255.0, 0.0])]).expect_err("half a label");
         assert!(error.to_string().contains("the label at channel 1, row 0, column 1 is 255"), "{error}");
-        assert!(scored(&[(UP, [f32::NAN, 0.0, 1.0])]).is_err());
+        let error = scored(&[(UP, [f32::NAN, 0.0, 1.0])]).expect_err("no direction");
+        assert!(error.to_string().contains("the label at channel 0, row 0, column 0 is NaN"), "{error}");
         let error = scored(&[([0.0, f32::INFINITY, 0.0], UP)]).expect_err("infinite");
         assert!(error.to_string().contains("the logit at channel 1, row 0, column 0 is inf"), "{error}");
     }

@@ -126,9 +126,12 @@ mod tests {
     fn a_view_needs_exactly_its_values() {
         let data = [0.0; 24];
         assert!(Planes::new(&data, 2, 3, 4).is_ok());
-        assert!(Planes::new(&data, 2, 3, 5).is_err());
-        assert!(Planes::new(&[], 0, 3, 5).is_err());
-        assert!(Planes::new(&data, usize::MAX, 2, 24).is_err());
+        for (data, channels, height, width) in
+            [(&data[..], 2, 3, 5), (&[], 0, 3, 5), (&data, usize::MAX, 2, 24)]
+        {
+            let error = Planes::new(data, channels, height, width).expect_err("other sizes");
+            assert_eq!(error, Error::Shape { found: data.len(), channels, height, width });
+        }
     }
 
     #[test]
@@ -147,6 +150,7 @@ mod tests {
         let data = [f32::INFINITY];
         let planes = Planes::new(&data, 1, 1, 1).expect("sizes fit");
         assert!(planes.expect_numbers("saliency").is_ok());
-        assert!(planes.expect_finite("depth").is_err());
+        let error = planes.expect_finite("depth").expect_err("an infinity");
+        assert!(matches!(error, Error::Logit { value: f32::INFINITY, .. }), "{error}");
     }
 }

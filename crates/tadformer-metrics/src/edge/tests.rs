@@ -112,8 +112,10 @@ fn settings_and_values_without_meaning_are_refused() {
         assert!(error.to_string().contains("tolerance"), "{error}");
     }
     let mut meter = meter(1.0, Matching::OneToOne);
-    assert!(update(&mut meter, &[f32::INFINITY; SIDE], &[0.0; SIDE]).is_err());
-    assert!(update(&mut meter, &[0.0; SIDE], &[3.0; SIDE]).is_err());
+    let error = update(&mut meter, &[f32::INFINITY; SIDE], &[0.0; SIDE]).expect_err("infinite");
+    assert!(matches!(error, Error::Logit { value: f32::INFINITY, .. }), "{error}");
+    let error = update(&mut meter, &[0.0; SIDE], &[3.0; SIDE]).expect_err("no edge label");
+    assert!(matches!(error, Error::Label { value: 3.0, .. }), "{error}");
     let other = Edge::new(EdgeProtocol::bsds()).expect("the benchmark's settings");
     let error = meter.merge(&other).expect_err("another protocol");
     assert!(error.to_string().contains("compares by"), "{error}");
