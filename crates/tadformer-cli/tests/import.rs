@@ -5,6 +5,7 @@ mod program;
 use program::Program;
 use serde_json::Value;
 use tadformer::Config;
+use tadformer::optim::{Decay, Schedule};
 use tadformer_ops::testing::{GoldenFile, named_tensor};
 use tadformer_weights::{StateDict, Tensor};
 
@@ -132,6 +133,48 @@ fn the_optimiser_of_a_checkpoint_is_taken_over_by_name() {
         (&state["epoch"], &state["update"]),
         (&1.into(), &optimizer["state"]["0"]["step"].as_f64().map(|s| s as u64).into())
     );
+}
+
+/// Writes `changed.pth`: the checkpoint with one text of its pickled configuration replaced by another as long.
+fn change_checkpoint(program: &Program, text: &[u8], other: &[u8]) {
+    assert_eq!(text.len(), other.len());
+    let mut bytes = std::fs::read(CHECKPOINT).unwrap();
+    // The pickle is the archive's first entry, as it is, between a header and the checksum that follows it.
+    let short = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let start = 30 + short(26) + short(28);
+    assert!(bytes[..start].windows(8).any(|name| name == b"data.pkl"));
+    let length = bytes[start..].windows(4).position(|mark| mark == b"PK\x07\x08").unwrap();
+    let replace = |bytes: &mut [u8], from: &[u8], to: &[u8]| {
+        let places: Vec<usize> =
+            (0..=bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+        places.iter().for_each(|at| bytes[*at..*at + to.len()].copy_from_slice(to));
+        places.len()
+    };
+    let checksum = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let pickle = &mut bytes[start..start + length];
+    let before = checksum(pickle);
+    assert_eq!(replace(pickle, text, other), 1);
+    let after = checksum(pickle);
+    // It stands after the entry and in the archive's directory.
+    assert_eq!(replace(&mut bytes, &before, &after), 2);
+    std::fs::write(program.path("changed.pth"), bytes).unwrap();
+}
+
+#[test]
+fn a_linear_schedule_ends_where_the_published_one_does() {
+    let program = Program::new();
+    change_checkpoint(&program, b"cosine", b"linear");
+    program.succeeds(&["import", "changed.pth", "--output", "run"]);
+    let config = Config::parse(&program.text("run/config.toml"), "imported", &[]).unwrap();
+    assert_eq!(config.train.schedule.decay, Decay::Linear { end_factor: Some(0.01) });
+    let schedule = Schedule::new(config.train.schedule.scaled_to(128), config.train.epochs, 39).unwrap();
+    // `base_lr / 100` of the optimiser's 3e-4, whatever the smallest rate is.
+    let end = schedule.lr_at(schedule.updates());
+    assert!((end - 3e-6).abs() < 1e-15, "{end}");
 }
 
 #[test]

@@ -42,7 +42,8 @@ fn every_scheduler_has_the_published_rates() {
 fn decay(name: &str, options: &Value) -> Decay {
     match name {
         "cosine" => Decay::Cosine { warmup_prefix: options["WARMUP_PREFIX"].as_bool().unwrap() },
-        "linear" => Decay::Linear {},
+        // The published scheduler does not look at `min_lr`.
+        "linear" => Decay::Linear { end_factor: Some(0.01) },
         "step" => Decay::Step {
             every_epochs: options["DECAY_EPOCHS"].as_u64().unwrap() as usize,
             rate: options["DECAY_RATE"].as_f64().unwrap(),

@@ -14,6 +14,9 @@ use tadformer_weights::{PickleValue, StateDict};
 /// Images an update for which our learning rates are written.
 const REFERENCE_BATCH: f64 = 512.0;
 
+/// Where the published linear schedule ends, as a factor of the base rate: a constant of its code, whatever `MIN_LR` says.
+const LINEAR_END: f64 = 0.01;
+
 /// Translates `pickled`; `root` is the whole checkpoint, and the shapes of `tensors` decide where the configuration leaves
 /// something open. What its reader should know is added to `notes`.
 pub(super) fn translate(
@@ -203,7 +206,7 @@ fn decay(theirs: Pickled<'_>) -> Result<Decay> {
     let own = |key: &str| format!("TRAIN.LR_SCHEDULER.{key}");
     Ok(match theirs.text(&own("NAME"))? {
         "cosine" => Decay::Cosine { warmup_prefix: theirs.flag(&own("WARMUP_PREFIX")).unwrap_or(true) },
-        "linear" => Decay::Linear {},
+        "linear" => Decay::Linear { end_factor: Some(LINEAR_END) },
         "step" => Decay::Step {
             every_epochs: theirs.size(&own("DECAY_EPOCHS"))?,
             rate: theirs.number(&own("DECAY_RATE"))?,

@@ -18,7 +18,12 @@ pub enum Decay {
         warmup_prefix: bool,
     },
     /// A straight line from `base_lr` at the end of the warm-up to `min_lr` at the end of the run.
-    Linear {},
+    Linear {
+        /// Where the line ends instead of `min_lr`, as a factor of `base_lr`, `0..=1`: `end_factor` of PyTorch's
+        /// `LinearLR`. The published code's line ends at 0.01 whatever its `MIN_LR` is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end_factor: Option<f64>,
+    },
     /// `rate` times less after every `every_epochs` epochs, counted from the end of the warm-up.
     Step {
         /// Epochs between two drops, at least 1.
@@ -97,7 +102,12 @@ impl ScheduleConfig {
             ));
         }
         match &self.decay {
-            Decay::Cosine { .. } | Decay::Linear {} => {}
+            Decay::Cosine { .. } | Decay::Linear { end_factor: None } => {}
+            Decay::Linear { end_factor: Some(factor) } => {
+                if !(0.0..=1.0).contains(factor) {
+                    problems.push(format!("`decay.end_factor` is {factor}, expected 0 to 1"));
+                }
+            }
             Decay::Step { every_epochs, rate } => {
                 if *every_epochs == 0 {
                     problems.push("`decay.every_epochs` is 0, expected at least 1".to_owned());
@@ -187,7 +197,8 @@ impl Schedule {
     /// With `n` updates in the run, `w` of them warm-up, and rates `b`ase, `m`in and `i`nitial:
     /// - `t < w`: `i + (b − i) t/w`
     /// - cosine: `m + (b − m)(1 + cos(π (t − w)/(n − w)))/2`, or without prefix `… cos(π t/n) …`; `m` from `n` on
-    /// - linear: `b − (b − m)(t − w)/(n − w)`, going on after `n` down to 0
+    /// - linear: `b − (b − e)(t − w)/(n − w)` with `e` = `end_factor · b`, or `m` without a factor, going on after `n` down
+    ///   to 0
     /// - step: `b · rate^⌊(t − w)/every⌋`
     /// - multistep: `b · rate^(number of listed epochs begun)`
     pub fn lr_at(&self, t: u64) -> f64 {
@@ -204,9 +215,10 @@ impl Schedule {
                 let share = share(t - skipped, self.updates - skipped);
                 min_lr + (base_lr - min_lr) * 0.5 * (1.0 + (PI * share).cos())
             }
-            Decay::Linear {} => {
+            Decay::Linear { end_factor } => {
+                let end = end_factor.map_or(*min_lr, |factor| factor * base_lr);
                 let share = share(t - warmup, self.updates - warmup);
-                (base_lr - (base_lr - min_lr) * share).max(0.0)
+                (base_lr - (base_lr - end) * share).max(0.0)
             }
             Decay::Step { every_epochs, rate } => {
                 let drops = (t - warmup) / self.updates_per_epoch / *every_epochs as u64;
@@ -253,8 +265,37 @@ mod tests {
 
     #[test]
     fn a_line_never_falls_below_zero() {
-        let config = ScheduleConfig { decay: Decay::Linear {}, ..Default::default() };
+        let config = ScheduleConfig { decay: Decay::Linear { end_factor: None }, ..Default::default() };
         assert_eq!(Schedule::new(config, 30, 5).unwrap().lr_at(100_000), 0.0);
+    }
+
+    #[test]
+    fn a_line_ends_at_the_smallest_rate_or_at_a_share_of_the_base_rate() {
+        // 2 epochs of warm-up among 10 of 5 updates; rates by hand, for 512 and for 128 images.
+        let lines = [
+            (None, 1.0, [8e-4, 7.85e-4, 5e-4, 2e-4]),
+            (Some(0.01), 1.0, [8e-4, 7.802e-4, 4.04e-4, 8e-6]),
+            (Some(0.01), 0.25, [2e-4, 1.9505e-4, 1.01e-4, 2e-6]),
+            (Some(0.0), 1.0, [8e-4, 7.8e-4, 4e-4, 0.0]),
+        ];
+        for (end_factor, share, expected) in lines {
+            let config = ScheduleConfig {
+                base_lr: 8e-4,
+                warmup_lr: 8e-7,
+                min_lr: 2e-4,
+                warmup_epochs: 2,
+                decay: Decay::Linear { end_factor },
+            };
+            let config = config.scaled_to((512.0 * share) as usize);
+            let schedule = Schedule::new(config, 10, 5).unwrap();
+            for (t, expected) in [10, 11, 30, 50].into_iter().zip(expected) {
+                let found = schedule.lr_at(t);
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{end_factor:?} at {t}: {found}, expected {expected}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -287,10 +328,13 @@ mod tests {
         assert_eq!(step.decay, Decay::Step { every_epochs: 30, rate: 0.1 });
         assert_eq!(step.base_lr, 5e-4);
         assert_eq!(read(&toml::to_string(&step).unwrap()).unwrap(), step);
-        for text in
-            ["warm_up = 2", "decay = { kind = \"linear\", rate = 2 }", "decay = { kind = \"cosign\" }"]
-        {
-            assert!(read(text).is_err(), "{text}");
+        for (text, named) in [
+            ("warm_up = 2", "unknown field `warm_up`"),
+            ("decay = { kind = \"linear\", rate = 2 }", "unknown field `rate`"),
+            ("decay = { kind = \"cosign\" }", "unknown variant `cosign`"),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains(named), "{text}: {message}");
         }
     }
 }
