@@ -125,9 +125,13 @@ pub(crate) struct Finetune {
     /// Folder of the run; without it, the next free `runs/NAME-NNN`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
-    /// Begin with the trained weights of another run or of an exported adapter; its configuration holds unless changed
+    /// Begin with the trained weights of another run or of an exported adapter; its configuration holds unless changed.
+    /// With other tasks, classes or ranks, what fits is taken over and the rest drawn; both are listed
     #[arg(long, value_name = "FOLDER")]
     pub(crate) from: Option<PathBuf>,
+    /// Refuse a model given to `--from` that does not fit whole
+    #[arg(long, requires = "from")]
+    pub(crate) strict: bool,
     /// Go on with a run that was stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "from"])]
     pub(crate) resume: Option<PathBuf>,

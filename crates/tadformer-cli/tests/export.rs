@@ -167,8 +167,8 @@ fn training_begins_with_an_exported_adapter() {
     assert_eq!(after[0]["scores"], exported["scores"], "it begins where the other was");
     program.succeeds(&["eval", "--run", "further", "--json"]);
     program.refuses(
-        &["finetune", "--from", "run", "--rank", "3", "--output", "new"],
-        &["of another model", "lora_shared_A"],
+        &["finetune", "--from", "run", "--rank", "3", "--strict", "--output", "new"],
+        &["`--strict`", "backbone's lora_A (16: another shape)"],
     );
     assert!(!program.path("new").exists());
 }

@@ -34,7 +34,8 @@ fn a_run_leaves_its_record_checkpoints_and_panels() {
     );
     assert_eq!(program.names("run/checkpoints"), ["best.safetensors", "last.safetensors"]);
 
-    let asked = Config::parse(&std::fs::read_to_string(TINY).unwrap(), "tiny", &[]).unwrap();
+    let mut asked = Config::parse(&std::fs::read_to_string(TINY).unwrap(), "tiny", &[]).unwrap();
+    asked.data.describe().unwrap();
     assert_eq!(Config::parse(&program.text("run/config.toml"), "resolved", &[]).unwrap(), asked);
 
     let records = timeless(&program.text("run/log.jsonl"));

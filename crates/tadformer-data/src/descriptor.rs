@@ -336,14 +336,9 @@ impl TaskDescriptor {
     /// The task as the rest of the system knows it, if there is one of this name.
     pub fn spec(&self) -> Option<TaskSpec> {
         let task = Task::from_name(&self.task)?;
-        let outputs = match task.label {
-            LabelKind::Classes => self.classes.len(),
-            LabelKind::Binary | LabelKind::Metres => 1,
-            LabelKind::UnitVector => 3,
-        };
         Some(TaskSpec {
             task,
-            outputs,
+            outputs: task.outputs(self.classes.len()),
             classes: self.classes.clone(),
             palette: self.palette.clone(),
             edge_tolerance: self.tolerance.unwrap_or(EDGE_TOLERANCE),
@@ -375,6 +370,11 @@ impl TaskDescriptor {
                 problems.push(format!("tolerance {tolerance}; expected 0 to 0.05, a share of the diagonal"));
             }
             _ => {}
+        }
+        for (backbone, figure) in &self.single_task {
+            if !(figure.is_finite() && *figure > 0.0) {
+                problems.push(format!("single_task.{backbone} is {figure}; expected a figure above 0"));
+            }
         }
         for source in &self.sources {
             problems.extend(Pattern::parse(&source.file).err());

@@ -1,6 +1,7 @@
 //! Tasks, data sets, transforms and the loader of multi-task dense prediction.
 
 mod task;
+mod task_spec;
 mod raster;
 mod sample;
 pub mod annotators;
@@ -27,7 +28,7 @@ pub use explain::{did_you_mean, toml_error, with_suggestion};
 pub use loader::{Batch, Epoch, Loader, augmentation_stream};
 pub use raster::Raster;
 pub use sample::Sample;
-pub use sampler::{Position, Sampler, Sampling};
+pub use sampler::{Sampler, Sampling};
 pub use task::{
     BackgroundOnly, Drawing, EDGE_TOLERANCE, IGNORE, LabelKind, Loss, Metric, TASKS, Task, TaskDefinition,
     TaskSpec,

@@ -26,16 +26,6 @@ impl Sampling {
     }
 }
 
-/// A place between two batches of a training: what a checkpoint keeps to go on exactly there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Position {
-    /// Epochs that are complete.
-    pub epoch: u64,
-    /// Batches of the current epoch that are complete.
-    pub batch: usize,
-}
-
 /// The order of the samples of a split.
 ///
 /// ```
@@ -112,15 +102,6 @@ impl Sampler {
             .map(<[usize]>::to_vec)
             .collect()
     }
-
-    /// The position after one more batch.
-    pub fn after(&self, position: Position) -> Position {
-        if position.batch + 1 < self.batches() {
-            Position { epoch: position.epoch, batch: position.batch + 1 }
-        } else {
-            Position { epoch: position.epoch + 1, batch: 0 }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -154,18 +135,6 @@ mod tests {
             visited.sort_unstable();
             visited.dedup();
             prop_assert_eq!(visited.len(), len / batch_size * batch_size);
-        }
-
-        #[test]
-        fn positions_pass_through_every_batch(len in 1usize..40, batch_size in 1usize..10) {
-            let sampler = sampler(len, batch_size, false, 0);
-            let mut position = Position::default();
-            for epoch in 0..3 {
-                for batch in 0..sampler.batches() {
-                    prop_assert_eq!(position, Position { epoch, batch });
-                    position = sampler.after(position);
-                }
-            }
         }
     }
 

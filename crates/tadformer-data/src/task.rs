@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::task_spec::Written;
+
 /// The value that marks a pixel without a label, in every label map.
 pub const IGNORE: f32 = 255.0;
 
@@ -10,7 +14,8 @@ pub const IGNORE: f32 = 255.0;
 pub const EDGE_TOLERANCE: f64 = 0.0075;
 
 /// What a label map holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LabelKind {
     /// One channel of class indices `0..outputs`.
     Classes,
@@ -180,6 +185,15 @@ impl Task {
         TASKS.iter().map(|task| task.name).collect()
     }
 
+    /// Channels of the network's output for this task on a data set with `classes` classes.
+    pub fn outputs(self, classes: usize) -> usize {
+        match self.label {
+            LabelKind::Classes => classes,
+            LabelKind::Binary | LabelKind::Metres => 1,
+            LabelKind::UnitVector => 3,
+        }
+    }
+
     /// Channels of a label map of this task.
     pub fn label_channels(self) -> usize {
         match self.label {
@@ -212,7 +226,8 @@ impl fmt::Display for Task {
 }
 
 /// A task as one data set labels it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct TaskSpec {
     /// The task.
     pub task: Task,

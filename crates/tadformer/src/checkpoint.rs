@@ -19,14 +19,11 @@ pub struct TrainState {
     pub epoch: usize,
     /// Updates made.
     pub update: u64,
-    /// Best gain so far, in percent, and the epoch after which it was measured.
-    pub best: Option<(f64, usize)>,
+    /// Gain of the best evaluation so far in percent, if it has one, and the epoch after which it was.
+    pub best: Option<(Option<f64>, usize)>,
     /// The weight file under the trained tensors; without one they are on weights drawn from the run's seed.
     pub origin: Option<Origin>,
 }
-
-/// The best gain where nothing has been gained on yet: below all others, and a number that JSON has, unlike minus infinity.
-pub(crate) const NO_GAIN: f64 = f64::MIN;
 
 /// The metadata entry that holds the [`TrainState`].
 const STATE: &str = "tadformer.state";
@@ -158,9 +155,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_from_before_the_first_gain_can_be_read_again() {
-        let state = TrainState { best: Some((NO_GAIN, 0)), ..TrainState::default() };
-        let text = serde_json::to_string(&state).unwrap();
-        assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
+    fn a_state_is_read_as_it_was_written_also_by_earlier_versions() {
+        for best in [None, Some((None, 0)), Some((Some(12.5), 3))] {
+            let state = TrainState { best, ..TrainState::default() };
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
+        }
+        let earlier = r#"{"epoch":4,"update":64,"best":[12.5,3],"origin":null}"#;
+        assert_eq!(serde_json::from_str::<TrainState>(earlier).unwrap().best, Some((Some(12.5), 3)));
     }
 }

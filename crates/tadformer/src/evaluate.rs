@@ -9,7 +9,6 @@ use tadformer_data::draw::{Compared, Picture, activate, compare};
 use tadformer_data::{Batch, Loader, Metric, Raster, Task, TaskSpec, annotators, denormalize};
 use tadformer_metrics::{
     Depth, Direction, Edge, EdgeProtocol, MeanIou, Meter, Normals, Planes, Saliency, Score, Tolerance,
-    delta_m,
 };
 use tadformer_ops::{Mode, no_grad};
 
@@ -96,18 +95,6 @@ impl Evaluation {
     /// The headline figure of each task.
     pub fn headlines(&self) -> impl Iterator<Item = (Task, &Score)> {
         self.scores.iter().filter_map(|(task, scores)| Some((*task, scores.first()?)))
-    }
-
-    /// Mean gain over `references` (a figure a task) in percent, better positive; nothing if a task has none.
-    pub fn gain(&self, references: &[(Task, f64)]) -> Option<f64> {
-        let terms: Option<Vec<_>> = self
-            .headlines()
-            .map(|(task, score)| {
-                let (_, reference) = references.iter().find(|(found, _)| *found == task)?;
-                Some((score.value, *reference, score.direction))
-            })
-            .collect();
-        terms.map(|terms| delta_m(&terms))
     }
 
     /// The scores by task and name, for a file.

@@ -45,7 +45,7 @@ mod tests {
             std::fs::write(folder.join("half"), "x").unwrap();
             Err(Error::Config("stop".to_owned()))
         });
-        assert!(refused.is_err_and(|error| error.to_string().contains("stop")));
+        assert_eq!(refused.unwrap_err().to_string(), "configuration: stop");
         assert_eq!(std::fs::read_dir(place.path().join("a")).unwrap().count(), 0);
         write(&path, |folder| {
             std::fs::write(folder.join("whole"), "x").unwrap();

@@ -10,6 +10,7 @@ pub mod optim;
 pub mod embedded;
 mod pretrained;
 mod checkpoint;
+mod transfer;
 mod session;
 mod folder;
 mod run;
@@ -43,5 +44,6 @@ pub use saved::SavedModel;
 pub use session::Session;
 pub use shared_backbone::SharedBackbone;
 pub use train::{Reporter, Trainer, UpdateRecord};
+pub use transfer::Transfer;
 // What a program that runs a model sets and asks.
 pub use tadformer_ops::{Precision, autocast, simd_limit};

@@ -101,7 +101,7 @@ impl Source for Outline {
 }
 
 /// The group that a tensor is counted in.
-fn group(name: &str) -> &'static str {
+pub(crate) fn group(name: &str) -> &'static str {
     let last = name.rsplit('.').next().unwrap_or(name);
     let backbone = name.starts_with("backbone.");
     match last {

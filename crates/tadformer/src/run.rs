@@ -110,7 +110,7 @@ impl RunDir {
             return Err(Error::file(
                 &self.path,
                 format!(
-                    "has no checkpoint `{}` yet: the run was stopped before the end of its first epoch. Start it again \
+                    "has no checkpoint `{}` yet: the run was stopped before its first evaluation was over. Start it again \
                      with `finetune --config {} --output FOLDER`",
                     path.display(),
                     self.config_path().display()

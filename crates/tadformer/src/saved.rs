@@ -70,13 +70,16 @@ impl SavedModel {
     /// A folder with none of these, or files that are damaged.
     pub fn open(folder: &Path, overrides: &[Override]) -> Result<Self> {
         let config = Self::config_of(folder, overrides)?;
-        let report = Report::find(folder)?;
+        let mut report = Report::find(folder)?;
         match Form::of(folder)? {
             Form::Run => {
                 let run = RunDir::open(folder)?;
                 let best = run.best_checkpoint();
                 let file = if is_file(&best)? { best } else { run.last_checkpoint() };
                 let Checkpoint { state, tensors, .. } = run.read_checkpoint(&file)?;
+                if let Some(report) = report.as_mut().filter(|_| file == run.best_checkpoint()) {
+                    report.best_is(state.epoch);
+                }
                 Ok(Self { file, config, tensors, base: Base::File(state.origin), report })
             }
             Form::Adapter => {
@@ -134,7 +137,20 @@ impl SavedModel {
         &mut self,
         backbone: Option<&SharedBackbone>,
     ) -> Result<(MultiTaskModel, Vec<Entry>, Vec<TaskSpec>)> {
-        let specs = self.config.data.specs()?;
+        let specs = self.config.data.specs().map_err(|error| {
+            if !self.config.data.labels.is_empty() {
+                return error;
+            }
+            Error::file(
+                &self.file,
+                format!(
+                    "the model does not say what it predicts, as models of earlier versions do not, and its data set does \
+                     not either: {error}. Say where that is with `--set data.root=FOLDER`"
+                ),
+            )
+        })?;
+        // What is exported carries it, also from a run of an earlier version.
+        self.config.data.labels.clone_from(&specs);
         if let Some(backbone) = backbone {
             backbone.check(&self.config.model)?;
         }

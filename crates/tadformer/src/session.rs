@@ -1,14 +1,14 @@
 //! A model with its tensors, built from a configuration.
 
 use crate::checkpoint::Checkpoint;
-use crate::complete::Complete;
+use crate::config::WeightsSource;
 use crate::params::outline;
 use crate::pretrained::{Origin, Pretrained};
+use crate::transfer::{Plan, Transfer};
 use crate::{Config, Error, MultiTaskModel, Predictor, Result};
-use std::collections::HashMap;
 use std::sync::Arc;
 use tadformer_data::TaskSpec;
-use tadformer_ops::ParamStore;
+use tadformer_ops::{ParamStore, Role};
 
 /// A model ready for use or for training.
 #[derive(Debug)]
@@ -32,17 +32,20 @@ impl Session {
     ///
     /// # Errors
     /// A configuration that does not fit, or weights that cannot be read.
-    pub fn fresh(config: Config) -> Result<Self> {
+    pub fn fresh(mut config: Config) -> Result<Self> {
         let specs = config.data.specs()?;
+        config.data.labels.clone_from(&specs);
         let pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
         Self::build(config, specs, pretrained)
     }
 
-    /// A model that begins with the weights of another of the same kind.
+    /// A model that begins with the weights of another: what fits of its trained tensors is taken over, by name of task and
+    /// class where rows belong to those, and the rest is drawn from the seed.
     ///
     /// # Errors
-    /// A configuration whose model is another, or a full or merged model, whose frozen weights are in no file of their own.
-    pub fn starting_from(config: Config, model: &Predictor) -> Result<Self> {
+    /// A model of another backbone or one of which nothing fits; a full or merged model, whose frozen weights are in no file
+    /// of their own; frozen weights that were drawn from another seed.
+    pub fn starting_from(mut config: Config, model: &Predictor) -> Result<(Self, Transfer)> {
         if model.is_whole() {
             return Err(Error::Config(
                 "training begins with a run or an adapter: a checkpoint refers to its frozen weights by their file. \
@@ -51,13 +54,33 @@ impl Session {
             ));
         }
         let specs = config.data.specs()?;
-        let values: HashMap<_, _> =
-            model.entries().iter().map(|entry| (entry.name.clone(), entry.tensor.clone())).collect();
-        // A tensor that does not fit would be drawn instead: the model must be the same.
-        let complete = Complete { own: values.clone(), shared: HashMap::new() };
-        complete.build(model.file(), &config.model, &specs)?;
-        let origin = Origin::of(&config.model.weights)?;
-        Self::build(config, specs, Pretrained { values, origin, unknown: Vec::new() })
+        config.data.labels.clone_from(&specs);
+        let wanted = outline(&config.model, &specs)?;
+        let drawn_from = model.config().seed;
+        let drawn = config.model.weights == WeightsSource::None
+            && model.config().model.weights == WeightsSource::None;
+        if drawn && config.seed != drawn_from && wanted.iter().any(|entry| entry.role == Role::Frozen) {
+            return Err(Error::Config(format!(
+                "the frozen weights of `{}` were drawn from seed {drawn_from}, and those of the new run would be drawn from \
+                 {}: give `--seed {drawn_from}`, or export its `backbone` and name that with `--weights`",
+                model.file().display(),
+                config.seed
+            )));
+        }
+        let Plan { values, patchworks, transfer } = Plan::new(&config.model, &specs, &wanted, model)?;
+        let mut pretrained = Pretrained::read(&config.model.weights, &wanted)?;
+        pretrained.values.extend(values);
+        if !patchworks.is_empty() {
+            // What is drawn depends on the tensor's name and the seed alone, so it is the same the second time.
+            let store = ParamStore::with_values(config.seed, pretrained.values.clone());
+            MultiTaskModel::new(&config.model, &specs, &store.params())?;
+            for patchwork in patchworks {
+                let drawn = store.get(&patchwork.name).expect("it is among the tensors that are wanted");
+                let value = patchwork.over(&drawn.tensor)?;
+                pretrained.values.insert(patchwork.name, value);
+            }
+        }
+        Ok((Self::build(config, specs, pretrained)?, transfer))
     }
 
     /// The model of a checkpoint.

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use crate::checkpoint::{Checkpoint, NO_GAIN, TrainState};
+use crate::checkpoint::{Checkpoint, TrainState};
 use crate::config::Method;
 use crate::evaluate::{Evaluation, evaluate, image_tensor, label_tensors};
 use crate::optim::{self, AdamW, Gradients, Schedule};
@@ -54,11 +54,14 @@ pub struct UpdateRecord {
 }
 
 #[derive(Serialize)]
-struct EvaluationRecord {
+struct EvaluationRecord<'a> {
     kind: &'static str,
     epoch: usize,
     precision: &'static str,
     gain: Option<f64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    left_out: &'a [String],
+    best: usize,
     scores: BTreeMap<&'static str, BTreeMap<&'static str, crate::evaluate::ScoreRecord>>,
 }
 
@@ -98,8 +101,10 @@ impl Trainer {
         let session = Session::restored(config, &checkpoint)?;
         let mut trainer = Self::assemble(session, run, checkpoint.state)?;
         trainer.optimizer.load_state(checkpoint.optimizer)?;
-        trainer.report = Report::read(&trainer.run, trainer.state.epoch)?;
+        trainer.report = Report::read(&trainer.run, &trainer.state)?;
         trainer.log = trainer.run.log_until(&trainer.state)?;
+        // A stop between the two files of a checkpoint leaves an older best one beside the last.
+        trainer.keep_best()?;
         Ok(trainer)
     }
 
@@ -167,8 +172,10 @@ impl Trainer {
 
     fn train_and_evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
         let (epochs, every) = (self.session.config.train.epochs, self.session.config.train.eval_every);
-        if self.state.epoch == 0 {
-            self.evaluate(reporter)?;
+        if self.report.snapshots().is_empty() {
+            let evaluation = self.evaluate(reporter)?;
+            self.save()?;
+            reporter.evaluated(self.state.epoch, &evaluation);
         }
         let start = Instant::now();
         while self.state.epoch < epochs {
@@ -188,15 +195,12 @@ impl Trainer {
                 batches.clear();
             }
             self.state.epoch += 1;
-            if self.state.epoch.is_multiple_of(every) || self.state.epoch == epochs {
-                self.evaluate(reporter)?;
+            let due = self.state.epoch.is_multiple_of(every) || self.state.epoch == epochs;
+            let evaluation = if due { Some(self.evaluate(reporter)?) } else { None };
+            self.save()?;
+            if let Some(evaluation) = evaluation {
+                reporter.evaluated(self.state.epoch, &evaluation);
             }
-            Checkpoint::write(
-                &self.run.last_checkpoint(),
-                &self.session.store,
-                Some(&self.optimizer),
-                &self.state,
-            )?;
         }
         Ok(())
     }
@@ -275,9 +279,9 @@ impl Trainer {
         }
     }
 
-    /// Scores the model, records the scores, and keeps the weights if they are the best so far.
-    fn evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
-        let Session { model, specs, config, store, .. } = &self.session;
+    /// Scores the model, records the scores, and decides whether it is the best so far.
+    fn evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<Evaluation> {
+        let Session { model, specs, config, .. } = &self.session;
         let of = self.val_len;
         let evaluation =
             evaluate(model, specs, &self.val, config.train.panels, |done| reporter.scored(done, of))?;
@@ -285,20 +289,37 @@ impl Trainer {
         for (id, picture) in &evaluation.panels {
             picture.save_png(self.run.panel(epoch, id))?;
         }
-        let gain = self.report.add(epoch, &evaluation);
-        let (precision, scores) = (config.precision.name(), evaluation.records());
-        self.log.add(&EvaluationRecord { kind: "evaluation", epoch, precision, gain, scores })?;
-        let better = match (gain, self.state.best) {
-            (Some(gain), Some((best, _))) => gain > best,
-            (_, best) => best.is_none(),
-        };
-        if better {
-            self.state.best = Some((gain.unwrap_or(NO_GAIN), epoch));
-            Checkpoint::write(&self.run.best_checkpoint(), store, None, &self.state)?;
-        }
+        let newest = self.report.add(epoch, &evaluation).clone();
+        self.state.best = self.report.best().map(|best| (best.gain, best.epoch));
+        let best = self.state.best.map_or(epoch, |(_, epoch)| epoch);
+        self.log.add(&EvaluationRecord {
+            kind: "evaluation",
+            epoch,
+            precision: config.precision.name(),
+            gain: newest.gain,
+            left_out: &newest.left_out,
+            best,
+            scores: evaluation.records(),
+        })?;
         self.report.write(&self.run)?;
-        reporter.evaluated(epoch, &evaluation);
-        Ok(())
+        Ok(evaluation)
+    }
+
+    /// Keeps the model as the last one, and as the best one if it is.
+    fn save(&self) -> Result<()> {
+        let (run, store) = (&self.run, &self.session.store);
+        Checkpoint::write(&run.last_checkpoint(), store, Some(&self.optimizer), &self.state)?;
+        self.keep_best()
+    }
+
+    /// Keeps the model as the best one if its evaluation was the best.
+    fn keep_best(&self) -> Result<()> {
+        match self.state.best {
+            Some((_, epoch)) if epoch == self.state.epoch => {
+                Checkpoint::write(&self.run.best_checkpoint(), &self.session.store, None, &self.state)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

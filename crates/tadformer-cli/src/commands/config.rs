@@ -3,6 +3,7 @@
 use crate::args::ConfigArgs;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
+use tadformer::config::DataConfig;
 use tadformer::{Config, Override};
 use tadformer_data::did_you_mean;
 
@@ -60,7 +61,16 @@ fn changed(args: &ConfigArgs, text: &str, origin: &str, first: Option<Override>)
     let mut changes: Vec<Override> = first.into_iter().collect();
     changes.extend(overrides(args, &base)?);
     changes.extend(args.set.iter().cloned());
-    Ok(Config::parse(text, origin, &changes)?)
+    let mut config = Config::parse(text, origin, &changes)?;
+    let set = |config: &Config| {
+        let DataConfig { name, root, synthetic, .. } = &config.data;
+        (name.clone(), root.clone(), synthetic.domain)
+    };
+    if set(&config) != set(&base) {
+        // They were those of another data set.
+        config.data.labels.clear();
+    }
+    Ok(config)
 }
 
 fn preset(name: &str) -> Result<(String, String)> {

@@ -24,16 +24,18 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
             Trainer::resume(config, run)?
         }
         None => {
-            let (config, name) = match &args.from {
+            let (mut config, name) = match &args.from {
                 Some(folder) => continued(&args.config, folder)?,
                 None => resolve(&args.config, "quickstart")?,
             };
+            // A new run is made for what the data mean now, whatever configuration it begins with.
+            config.data.describe()?;
             // Data or weights that are not there should not leave a folder behind.
             config.data.open_train(config.seed)?;
             config.data.open_val(config.seed)?;
             weights::fetch(&config)?;
             let session = match &args.from {
-                Some(folder) => Session::starting_from(config.clone(), &on_its_weights(folder, &config)?)?,
+                Some(folder) => begun_with(folder, config, args)?,
                 None => Session::fresh(config)?,
             };
             if !session.unknown.is_empty() {
@@ -75,6 +77,19 @@ fn continued(args: &ConfigArgs, folder: &Path) -> Result<(Config, String)> {
     let config = change(args, &text, &folder.display().to_string())?;
     let name = config.data.name.clone();
     Ok((config, name))
+}
+
+/// The model of `config`, begun with the trained weights of the one in `folder`.
+fn begun_with(folder: &Path, config: Config, args: &Finetune) -> Result<Session> {
+    let model = on_its_weights(folder, &config)?;
+    let (session, transfer) = Session::starting_from(config, &model)?;
+    if args.strict && !transfer.is_complete() {
+        bail!("`--strict`: `{}` does not fit the new model whole\n{transfer}", folder.display());
+    }
+    if !args.quiet {
+        eprintln!("from `{}`:\n{transfer}", folder.display());
+    }
+    Ok(session)
 }
 
 /// The model in `folder` on the weights that `config` names.

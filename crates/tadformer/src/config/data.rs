@@ -3,7 +3,7 @@
 use super::out_of_range;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig};
 use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset, did_you_mean};
@@ -33,6 +33,10 @@ pub struct DataConfig {
     pub augmentation: Option<Augmentation>,
     /// Size of the synthetic set.
     pub synthetic: SyntheticSource,
+    /// What the data set labels for the tasks, as it was when the model was made: runs and exported models carry it, and need
+    /// no data to be used. Data that mean something else are refused. Empty before a run has begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<TaskSpec>,
 }
 
 /// Which synthetic scenes.
@@ -65,6 +69,7 @@ impl Default for DataConfig {
             workers: 1,
             augmentation: None,
             synthetic: SyntheticSource::default(),
+            labels: Vec::new(),
         }
     }
 }
@@ -79,11 +84,37 @@ impl DataConfig {
         self.tasks.iter().map(find).collect()
     }
 
-    /// What the data set labels for the tasks, without opening it.
+    /// What is labelled for the tasks: as [`labels`](Self::labels) says, or without them the data set's descriptor.
+    ///
+    /// # Errors
+    /// A data set that does not exist, or a task that is not labelled.
+    pub fn specs(&self) -> Result<Vec<TaskSpec>> {
+        if self.labels.is_empty() {
+            return self.described();
+        }
+        let find = |task: &Task| {
+            self.labels.iter().find(|spec| spec.task == *task).cloned().ok_or_else(|| {
+                let known: Vec<_> = self.labels.iter().map(|spec| spec.task.name).collect();
+                Error::Config(format!(
+                    "`data.tasks` names `{task}`, and the model was made for `{}` only (`data.labels`)",
+                    known.join("`, `")
+                ))
+            })
+        };
+        self.tasks()?.iter().map(find).collect()
+    }
+
+    /// Takes the data set's descriptor, as it is now, for what the model is made for.
     ///
     /// # Errors
     /// A data set or task that does not exist.
-    pub fn specs(&self) -> Result<Vec<TaskSpec>> {
+    pub fn describe(&mut self) -> Result<()> {
+        self.labels = self.described()?;
+        Ok(())
+    }
+
+    /// What the data set labels for the tasks, without opening it.
+    fn described(&self) -> Result<Vec<TaskSpec>> {
         let tasks = self.tasks()?;
         if self.name == "synthetic" {
             let domain = self.synthetic.domain;
@@ -107,7 +138,7 @@ impl DataConfig {
     /// Opens the split to learn from.
     ///
     /// # Errors
-    /// A data set that does not exist or is not laid out as it should be.
+    /// A data set that does not exist, is not laid out as it should be, or does not mean what [`labels`](Self::labels) says.
     pub fn open_train(&self, seed: u64) -> Result<Arc<dyn Dataset>> {
         self.open(seed, Split::Train)
     }
@@ -115,7 +146,7 @@ impl DataConfig {
     /// Opens the split to be measured on.
     ///
     /// # Errors
-    /// A data set that does not exist or is not laid out as it should be.
+    /// As [`open_train`](Self::open_train).
     pub fn open_val(&self, seed: u64) -> Result<Arc<dyn Dataset>> {
         self.open(seed, Split::Val)
     }
@@ -138,7 +169,30 @@ impl DataConfig {
                 self.name
             )));
         };
-        Ok(Arc::from(dataset::open(&self.name, root, name, &tasks)?))
+        let set = dataset::open(&self.name, root, name, &tasks)?;
+        self.check(&*set, root)?;
+        Ok(Arc::from(set))
+    }
+
+    /// Refuses a data set whose labels mean something else than the model was made for.
+    fn check(&self, set: &dyn Dataset, root: &Path) -> Result<()> {
+        if self.labels.is_empty() {
+            return Ok(());
+        }
+        let differences: Vec<String> =
+            self.specs()?.iter().zip(set.tasks()).flat_map(|(ours, data)| ours.differences(data)).collect();
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::file(
+            root,
+            format!(
+                "the labels of data set `{}` are not those that the model was made for: {}. Evaluate and resume with the \
+                 data it was trained on (`--root`), or begin a new run on these with `finetune --from`",
+                self.name,
+                differences.join("; ")
+            ),
+        ))
     }
 
     /// The random changes of training samples.

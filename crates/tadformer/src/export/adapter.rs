@@ -64,14 +64,6 @@ impl AdapterConfig {
             let found = json["peft_type"].as_str().unwrap_or("none");
             return Err(Error::file(path, format!("its `peft_type` is `{found}`, expected `{PEFT_TYPE}`")));
         }
-        let own = &json["tadformer"];
-        if own.get("frozen_blake3").is_none() && own.get("frozen_sha256").is_some() {
-            return Err(Error::file(
-                path,
-                "names its frozen weights by `frozen_sha256`, which took longer than loading them; adapters name them by \
-                 `frozen_blake3` now. Export the adapter again from its run: `tadformer-cli export --what adapter`",
-            ));
-        }
         let own: Self = serde_json::from_value(json["tadformer"].clone())
             .map_err(|error| Error::file(path, format!("its `tadformer` cannot be understood: {error}")))?;
         let problems = own.config.problems();
@@ -174,21 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn an_adapter_of_the_older_checksum_is_refused_with_what_to_do() {
+    fn what_an_adapter_says_of_itself_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(CONFIG);
-        let own = AdapterConfig { frozen_blake3: "ab".repeat(32), config: Config::default() };
+        let mut config = Config::default();
+        config.data.describe().unwrap();
+        let own = AdapterConfig { frozen_blake3: "ab".repeat(32), config };
         let mut json = serde_json::json!({ "peft_type": PEFT_TYPE, "tadformer": own });
         std::fs::write(&path, json.to_string()).unwrap();
         assert_eq!(AdapterConfig::read(&path).unwrap(), own);
-        let own = json["tadformer"].as_object_mut().unwrap();
-        let checksum = own.remove("frozen_blake3").unwrap();
-        own.insert("frozen_sha256".to_owned(), checksum);
+        json["tadformer"].as_object_mut().unwrap().remove("frozen_blake3").unwrap();
         std::fs::write(&path, json.to_string()).unwrap();
         let message = AdapterConfig::read(&path).unwrap_err().to_string();
-        assert!(
-            message.contains("frozen_sha256") && message.contains("Export the adapter again"),
-            "{message}"
-        );
+        assert!(message.contains("missing field `frozen_blake3`"), "{message}");
     }
 }

@@ -65,12 +65,10 @@ impl Export {
     }
 }
 
-/// The configuration without where this machine keeps a data set that others know by its name.
+/// The configuration without where this machine keeps the data set; what the model needs to know of it goes along.
 fn portable(config: &Config) -> Config {
     let mut config = config.clone();
-    if tadformer_data::dataset::list().iter().any(|known| known.name == config.data.name) {
-        config.data.root = None;
-    }
+    config.data.root = None;
     config
 }
 

@@ -57,7 +57,7 @@ pub fn import(
     }
     let root = file.checkpoint().map(|checkpoint| checkpoint.root());
     let mut notes = Vec::new();
-    let config = match config {
+    let mut config = match config {
         Some(path) => Config::read(path, overrides)?,
         None => {
             let pickled = root.and_then(|root| root.get("config")).ok_or_else(|| {
@@ -68,6 +68,7 @@ pub fn import(
             Config::parse(&translated.to_toml()?, &checkpoint.display().to_string(), overrides)?
         }
     };
+    config.data.labels = config.data.specs()?;
     let tensors = all_to_candle(mapped.tensors.iter().as_slice())?;
     let entries = complete(checkpoint, &config, &tensors)?;
     let epoch = root.and_then(|root| root.get("epoch")).and_then(PickleValue::as_i64);
