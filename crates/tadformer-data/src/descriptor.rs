@@ -2,14 +2,21 @@
 //!
 //! `datasets/README.md` explains every key with a worked example.
 
+mod quantity;
+mod split;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+pub use quantity::{MetresEncoding, StoredVector, VectorsEncoding};
+pub use split::{Column, SplitSource};
+
 use crate::dataset::pattern::{Pattern, check_relative};
 use crate::explain::{did_you_mean, toml_error};
+use crate::format::picture::Orientation;
 use crate::{Drawing, EDGE_TOLERANCE, Error, LabelKind, Metric, Result, Task, TaskSpec};
 
 /// The descriptors that come with the crate.
@@ -86,22 +93,10 @@ pub struct Checksum {
 pub struct ImageSource {
     /// Pattern of a picture's path, for example `JPEGImages/{id}.jpg`. Several are tried in order.
     pub files: Vec<String>,
-}
-
-/// Which samples belong to a split.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, untagged)]
-pub enum SplitSource {
-    /// The lines of a text file.
-    List {
-        /// Its path under the root.
-        list: String,
-    },
-    /// Every picture that the first image pattern finds, in alphabetical order.
-    Scan {
-        /// Must be true.
-        scan: bool,
-    },
+    /// Whether pictures are read as they are stored (without it, they are) or turned upright by their orientation tag:
+    /// as the labels are drawn.
+    #[serde(default)]
+    pub orientation: Option<Orientation>,
 }
 
 /// A task as the descriptor states it.
@@ -151,10 +146,10 @@ pub enum Encoding {
     ClassIds {
         /// The number in the file that stands for each class; without it, class `k` is `k`.
         #[serde(default)]
-        ids: Option<Vec<u32>>,
-        /// Numbers that mean "no label".
-        #[serde(default = "ignore_255")]
-        ignore: Vec<u32>,
+        ids: Option<Vec<i32>>,
+        /// Numbers that mean "no label"; without it 255, unless that is one of `ids`.
+        #[serde(default)]
+        ignore: Option<Vec<i32>>,
         /// What of a PNG the numbers are.
         #[serde(default, skip_serializing_if = "Numbers::is_auto")]
         numbers: Numbers,
@@ -170,15 +165,14 @@ pub enum Encoding {
         /// The value that counts as 1; without it, the deepest PNG value, or 1 in a `.npy`.
         #[serde(default)]
         full: Option<f32>,
+        /// Numbers that mean "no label".
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ignore: Vec<f64>,
     },
-    /// Unit vectors: an RGB PNG as `2 v / 255 − 1`, or a `.npy` `(h, w, 3)` as it is. Zero means "no label".
-    Vectors,
+    /// Unit vectors: an RGB PNG, or a `.npy` `(h, w, 3)`. A vector whose length is far from 1 has no label.
+    Vectors(VectorsEncoding),
     /// A `.npy` or PNG of distances.
-    Metres {
-        /// Metres of one unit of the file.
-        #[serde(default = "one")]
-        scale: f64,
-    },
+    Metres(MetresEncoding),
     /// A 16-bit PNG of disparities as Cityscapes has them: `(v − 1) / 256` pixels, 0 means "none".
     Disparity {
         /// Distance between the cameras in metres.
@@ -231,16 +225,13 @@ impl Numbers {
     }
 }
 
-fn ignore_255() -> Vec<u32> {
-    vec![255]
-}
-
 fn one_half() -> f32 {
     0.5
 }
 
-fn one() -> f64 {
-    1.0
+/// Why `value` is no positive number, if it is none.
+fn positive(name: &str, value: f64) -> Option<String> {
+    (!(value.is_finite() && value > 0.0)).then(|| format!("{name} is {value}; expected more than 0"))
 }
 
 impl Descriptor {
@@ -308,12 +299,9 @@ impl Descriptor {
         if self.splits.is_empty() && !self.generated {
             problems.push("there are no splits".into());
         }
+        let tasks: Vec<&str> = self.tasks.iter().map(|task| task.task.as_str()).collect();
         for (name, split) in &self.splits {
-            let wrong = match split {
-                SplitSource::List { list } => check_relative(&list.replace("{split}", "split")).err(),
-                SplitSource::Scan { scan } => (!scan).then(|| "`scan` must be true".into()),
-            };
-            problems.extend(wrong.map(|e| format!("splits.{name}: {e}")));
+            problems.extend(split.problem(&tasks).map(|e| format!("splits.{name}: {e}")));
             problems.extend(check_relative(name).err().map(|e| format!("splits.{name}: {e}")));
         }
         if self.tasks.is_empty() {
@@ -394,50 +382,65 @@ impl Encoding {
             Self::Binary { .. } => ("binary", LabelKind::Binary),
             Self::BsdsBoundaries => ("bsds-boundaries", LabelKind::Binary),
             Self::LabelMapEdges => ("label-map-edges", LabelKind::Binary),
-            Self::Vectors => ("vectors", LabelKind::UnitVector),
+            Self::Vectors(_) => ("vectors", LabelKind::UnitVector),
             Self::VectorsOnClasses { .. } => ("vectors-on-classes", LabelKind::UnitVector),
-            Self::Metres { .. } => ("metres", LabelKind::Metres),
+            Self::Metres(_) => ("metres", LabelKind::Metres),
             Self::Disparity { .. } => ("disparity", LabelKind::Metres),
         };
         if label != task.label {
             return Some(format!("encoding `{kind}` does not give what this task needs"));
         }
-        let positive = |name: &str, value: f64| {
-            (!(value.is_finite() && value > 0.0)).then(|| format!("{name} is {value}; expected more than 0"))
-        };
         match self {
-            Self::ClassIds { ids: Some(ids), ignore, .. } => {
-                if let Some(id) = ids.iter().chain(ignore).find(|&&id| id > 65_535) {
-                    return Some(format!("id {id}; the deepest label PNG holds 65535"));
-                }
-                if ids.len() != classes {
-                    return Some(format!("{} ids for {classes} classes", ids.len()));
-                }
-                let twice =
-                    ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id) || ignore.contains(id));
-                twice
-                    .map(|(_, id)| format!("id {id} stands for two classes, or for a class and for no label"))
-            }
-            Self::ClassIds { ids: None, ignore, .. } => ignore
-                .iter()
-                .find(|&&id| (id as usize) < classes)
-                .map(|id| format!("id {id} is a class and means no label; list the classes' ids in `ids`")),
+            Self::ClassIds { ids, ignore, .. } => ids_problem(ids.as_deref(), ignore.as_deref(), classes),
             Self::PascalParts if classes != 7 => {
                 Some(format!("{classes} classes; the parts are 7 with background"))
             }
             Self::PanopticParts { .. } if classes != 5 => {
                 Some(format!("{classes} classes; the parts of people are 5 with background"))
             }
-            Self::Metres { scale } => positive("scale", *scale),
+            Self::Metres(metres) => metres.problem(),
+            Self::Vectors(vectors) => vectors.problem(),
             Self::Disparity { baseline, focal, camera } => positive("baseline", *baseline)
                 .or_else(|| positive("focal", *focal))
                 .or_else(|| camera.as_ref().and_then(|pattern| Pattern::parse(pattern).err())),
-            Self::Binary { threshold, full } => positive("full", f64::from(full.unwrap_or(1.0)))
-                .or_else(|| (!threshold.is_finite()).then(|| "threshold is no number".into())),
+            Self::Binary { threshold, full, ignore } => positive("full", f64::from(full.unwrap_or(1.0)))
+                .or_else(|| (!threshold.is_finite()).then(|| "threshold is no number".into()))
+                .or_else(|| quantity::no_number("ignore", ignore)),
             Self::VectorsOnClasses { label_map, .. } => Pattern::parse(label_map).err(),
             _ => None,
         }
     }
+}
+
+/// The largest class number either way: the deepest label PNG holds it, and only arrays have negative ones.
+const MAX_ID: i32 = 65_535;
+
+/// The numbers without a label of a map of class numbers: those listed, or else 255 where it is no class.
+pub(crate) fn ignored_ids(ids: Option<&[i32]>, ignore: Option<&[i32]>) -> Vec<i32> {
+    match ignore {
+        Some(ignore) => ignore.to_vec(),
+        None if ids.is_some_and(|ids| ids.contains(&255)) => Vec::new(),
+        None => vec![255],
+    }
+}
+
+/// What class numbers state and cannot be.
+fn ids_problem(ids: Option<&[i32]>, ignore: Option<&[i32]>, classes: usize) -> Option<String> {
+    let ignored = ignored_ids(ids, ignore);
+    let listed = ids.unwrap_or_default();
+    if let Some(id) = listed.iter().chain(&ignored).find(|&&id| !(-MAX_ID..=MAX_ID).contains(&id)) {
+        return Some(format!("id {id}; expected -{MAX_ID} to {MAX_ID}, the most that a label PNG holds"));
+    }
+    let Some(ids) = ids else {
+        let clash = ignored.iter().find(|&&id| usize::try_from(id).is_ok_and(|id| id < classes));
+        return clash
+            .map(|id| format!("id {id} is a class and means no label; list the classes' ids in `ids`"));
+    };
+    if ids.len() != classes {
+        return Some(format!("{} ids for {classes} classes", ids.len()));
+    }
+    let twice = ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id) || ignored.contains(id));
+    twice.map(|(_, id)| format!("id {id} stands for two classes, or for a class and for no label"))
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub mod synthetic;
 pub use cache::CachedDataset;
 pub use dataset::Dataset;
 pub use descriptor::{
-    Checksum, Descriptor, Encoding, ImageSource, LabelSource, Numbers, SplitSource, TaskDescriptor,
+    Checksum, Column, Descriptor, Encoding, ImageSource, LabelSource, MetresEncoding, Numbers, SplitSource,
+    StoredVector, TaskDescriptor, VectorsEncoding,
 };
 pub use error::{Error, Result};
 pub use explain::{did_you_mean, toml_error, with_suggestion};

@@ -9,7 +9,7 @@ use png::{BitDepth, ColorType};
 use tadformer_data::{IGNORE, check, dataset};
 use tree::{Tree, grey, jpeg, png, tasks};
 
-/// The text between the marks of the page's only TOML block.
+/// The text between the marks of the page's first TOML block.
 fn example() -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/README.md");
     let page = fs::read_to_string(page).unwrap();

@@ -51,19 +51,19 @@ impl Score {
 }
 
 impl Score {
-    /// Value and unit as tables and logs print them, `71.69 degrees`; `not scored` where no pixel was.
+    /// Value and unit as tables and logs print them, `71.69 degrees`; a dash and the reason where there is none.
     ///
     /// ```
     /// use tadformer_metrics::{Direction, Score};
     /// let score = |value, unit| Score { name: "x", unit, direction: Direction::LowerIsBetter, value };
     /// assert_eq!(score(71.694, "degrees").figure(), "71.69 degrees");
     /// assert_eq!(score(0.5, "").figure(), "0.50");
-    /// assert_eq!(score(f64::NAN, "m").figure(), "not scored");
+    /// assert_eq!(score(f64::NAN, "m").figure(), "– (nothing labelled)");
     /// ```
     pub fn figure(&self) -> String {
         let space = if self.unit.is_empty() { "" } else { " " };
         if self.value.is_nan() {
-            return "not scored".to_owned();
+            return "– (nothing labelled)".to_owned();
         }
         format!("{:.2}{space}{}", self.value, self.unit)
     }
@@ -72,6 +72,9 @@ impl Score {
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let space = if self.unit.is_empty() { "" } else { " " };
+        if self.value.is_nan() {
+            return write!(f, "{} {}", self.name, self.figure());
+        }
         write!(f, "{} {:.4}{space}{}", self.name, self.value, self.unit)
     }
 }

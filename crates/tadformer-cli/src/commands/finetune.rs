@@ -33,6 +33,9 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
             // Data or weights that are not there should not leave a folder behind.
             config.data.open_train(config.seed)?;
             config.data.open_val(config.seed)?;
+            for warning in config.data.look_at_labels()? {
+                eprintln!("warning: {warning}");
+            }
             weights::fetch(&config)?;
             let session = match &args.from {
                 Some(folder) => begun_with(folder, config, args)?,

@@ -1,7 +1,10 @@
 //! Checking a data set: every file is read once, and everything that is wrong is said, not the first thing only.
 
+mod advice;
 mod forms;
+mod look;
 mod report;
+mod tags;
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
@@ -10,12 +13,17 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::dataset::FolderDataset;
+use crate::dataset::census::{Census, Why};
 use crate::dataset::class_png::Form;
 use crate::dataset::label::LabelReader;
-use crate::{Descriptor, Error, IGNORE, LabelKind, Raster, Result, Task, TaskSpec};
+use crate::dataset::orientation::Sides;
+use crate::{BackgroundOnly, Descriptor, Error, IGNORE, LabelKind, Raster, Result, Task, TaskSpec};
 
+use advice::Advice;
 use forms::Forms;
-pub use report::{ClassCount, Problems, Range, Report, SizeCount, SplitReport, TaskReport};
+pub use look::{Look, look};
+pub use report::{ClassCount, Problems, Range, Report, SizeCount, SplitReport, TaskReport, Unlabelled};
+use tags::Tags;
 
 /// Samples read at a time; between two blocks progress is reported and findings are added up.
 const BLOCK: usize = 128;
@@ -77,9 +85,11 @@ fn check_split(
     for file in dataset.missing_files() {
         missing.entry(file.sample).or_default().push((file.what, file.message));
     }
-    let specs = crate::Dataset::tasks(&dataset);
     let samples = crate::Dataset::len(&dataset);
-    let mut totals = Totals::new(specs, listed);
+    let mut totals = Totals::new(&dataset, listed);
+    if !missing.is_empty() {
+        totals.add_problems(dataset.list_advice());
+    }
     for start in (0..samples).step_by(BLOCK) {
         let block: Vec<Findings> = (start..samples.min(start + BLOCK))
             .into_par_iter()
@@ -97,7 +107,7 @@ fn check_split(
 /// What one sample shows.
 struct Findings {
     problems: Vec<String>,
-    size: Option<(usize, usize)>,
+    sides: Option<Sides>,
     /// One a task; `None` where there is no label or none that could be read.
     labels: Vec<Option<LabelFindings>>,
     /// How each task's label file is stored, if it is a PNG.
@@ -111,6 +121,7 @@ struct LabelFindings {
     counts: Vec<u64>,
     ignored: u64,
     range: Option<Range>,
+    census: Census,
 }
 
 fn read_sample(dataset: &FolderDataset, index: usize, missing: &[(&'static str, String)]) -> Findings {
@@ -118,13 +129,11 @@ fn read_sample(dataset: &FolderDataset, index: usize, missing: &[(&'static str, 
     let id = crate::Dataset::id(dataset, index);
     let mut problems: Vec<String> = missing.iter().map(|(_, m)| format!("`{id}`: missing {m}")).collect();
     let mut note = |error: &Error| problems.push(format!("`{id}`: {}", describe(error)));
-    let size = match lacks("image") {
+    let sides = match lacks("image") {
         true => None,
-        false => {
-            dataset.load_image(index).map(|image| (image.height, image.width)).map_err(|e| note(&e)).ok()
-        }
+        false => dataset.load_photo(index).map(|photo| Sides::of(&photo)).map_err(|e| note(&e)).ok(),
     };
-    let mut reader = LabelReader::new(size);
+    let mut reader = LabelReader::counting(sides);
     let mut forms = Vec::new();
     let labels = crate::Dataset::tasks(dataset)
         .iter()
@@ -136,13 +145,14 @@ fn read_sample(dataset: &FolderDataset, index: usize, missing: &[(&'static str, 
             }
             let map = dataset.load_label(index, at, &mut reader).map_err(|e| note(&e)).ok();
             forms[at] = reader.form.take();
-            Some(look_at(&map??, spec))
+            Some(look_at(&map??, spec, reader.take_census()))
         })
         .collect();
-    Findings { problems, size, labels, forms, id }
+    Findings { problems, sides, labels, forms, id }
 }
 
-fn look_at(map: &Raster, spec: &TaskSpec) -> LabelFindings {
+/// What training sees of a label map.
+fn look_at(map: &Raster, spec: &TaskSpec, mut census: Census) -> LabelFindings {
     let mut ignored = 0;
     match spec.task.label {
         LabelKind::Classes | LabelKind::Binary => {
@@ -154,7 +164,15 @@ fn look_at(map: &Raster, spec: &TaskSpec) -> LabelFindings {
                     None => ignored += 1,
                 }
             }
-            LabelFindings { counts, ignored, range: None }
+            if spec.task.label == LabelKind::Classes
+                && spec.task.background_only == BackgroundOnly::Ignored
+                && counts[1..].iter().all(|&count| count == 0)
+            {
+                ignored += counts[0];
+                census.unlabelled(Why::BackgroundAlone, counts[0]);
+                counts[0] = 0;
+            }
+            LabelFindings { counts, ignored, range: None, census }
         }
         LabelKind::UnitVector | LabelKind::Metres => {
             let mut range: Option<Range> = None;
@@ -165,27 +183,45 @@ fn look_at(map: &Raster, spec: &TaskSpec) -> LabelFindings {
             }
             let pixels = map.plane(0);
             ignored = pixels.iter().filter(|&&v| v == IGNORE).count() as u64;
-            LabelFindings { counts: vec![pixels.len() as u64 - ignored], ignored, range }
+            LabelFindings { counts: vec![pixels.len() as u64 - ignored], ignored, range, census }
         }
     }
 }
 
 /// Findings of many samples.
 struct Totals<'d> {
-    specs: &'d [TaskSpec],
+    dataset: &'d FolderDataset,
     listed: usize,
     problems: Problems,
     sizes: BTreeMap<(usize, usize), usize>,
-    tasks: Vec<TaskReport>,
+    tags: Tags,
+    tasks: Vec<(TaskReport, Census)>,
     /// One a task.
     forms: Vec<Forms>,
 }
 
 impl<'d> Totals<'d> {
-    fn new(specs: &'d [TaskSpec], listed: usize) -> Self {
-        let tasks = specs.iter().map(TaskReport::empty).collect();
-        let forms = specs.iter().map(|_| Forms::default()).collect();
-        Self { specs, listed, problems: Problems::default(), sizes: BTreeMap::new(), tasks, forms }
+    fn new(dataset: &'d FolderDataset, listed: usize) -> Self {
+        let specs = crate::Dataset::tasks(dataset);
+        let empty = |spec| (TaskReport::empty(spec), Census::default());
+        Self {
+            dataset,
+            listed,
+            problems: Problems::default(),
+            sizes: BTreeMap::new(),
+            tags: Tags::default(),
+            tasks: specs.iter().map(empty).collect(),
+            forms: specs.iter().map(|_| Forms::default()).collect(),
+        }
+    }
+
+    fn add_problems(&mut self, problems: impl IntoIterator<Item = String>) {
+        for problem in problems {
+            self.problems.count += 1;
+            if self.problems.first.len() < self.listed {
+                self.problems.first.push(problem);
+            }
+        }
     }
 
     fn add(&mut self, findings: Findings) {
@@ -195,29 +231,29 @@ impl<'d> Totals<'d> {
                 forms.add(form, &findings.id);
             }
         }
-        if let Some(size) = findings.size {
-            *self.sizes.entry(size).or_default() += 1;
+        if let Some(sides) = findings.sides {
+            *self.sizes.entry(sides.size).or_default() += 1;
+            self.tags.add(sides, findings.labels.iter().any(Option::is_some));
         }
-        for (task, label) in self.tasks.iter_mut().zip(findings.labels) {
+        for ((task, census), label) in self.tasks.iter_mut().zip(findings.labels) {
             if let Some(label) = label {
-                task.add(&label.counts, label.ignored, label.range);
+                task.add(&label);
+                census.add(&label.census);
             }
         }
     }
 
-    fn add_problems(&mut self, problems: Vec<String>) {
-        self.problems.count += problems.len();
-        let room = self.listed.saturating_sub(self.problems.first.len());
-        self.problems.first.extend(problems.into_iter().take(room));
-    }
-
     fn into_report(mut self, split: &str, samples: usize) -> SplitReport {
-        for (task, spec) in self.tasks.iter_mut().zip(self.specs) {
-            task.remark(spec.task);
-        }
-        for (at, forms) in std::mem::take(&mut self.forms).into_iter().enumerate() {
-            self.tasks[at].remarks.extend(forms.remark());
+        let mut tasks = Vec::with_capacity(self.tasks.len());
+        let found = std::mem::take(&mut self.tasks).into_iter().zip(std::mem::take(&mut self.forms));
+        for (at, ((mut task, census), forms)) in found.enumerate() {
+            let Advice { remarks, problem } = advice::on(self.dataset, at, &task, &census, split);
+            task.remarks = remarks;
+            task.remarks.extend(forms.remark());
+            task.tell(&census);
+            self.add_problems(problem);
             self.add_problems(forms.into_problems());
+            tasks.push(task);
         }
         let distinct_sizes = self.sizes.len();
         let mut sizes: Vec<_> = self
@@ -233,7 +269,8 @@ impl<'d> Totals<'d> {
             problems: self.problems,
             distinct_sizes,
             sizes,
-            tasks: self.tasks,
+            remarks: self.tags.remark(self.dataset.orientation()).into_iter().collect(),
+            tasks,
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelKind, Task, TaskSpec};
+use super::LabelFindings;
+use crate::dataset::census::{Census, Why};
+use crate::{LabelKind, TaskSpec};
 
 /// What was found in a data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,12 @@ impl Report {
     pub fn problem_count(&self) -> usize {
         self.splits.iter().map(|split| split.problems.count).sum()
     }
+
+    /// Number of remarks in all splits: what looks odd but need not be wrong.
+    pub fn remark_count(&self) -> usize {
+        let of_tasks = |split: &SplitReport| split.tasks.iter().map(|task| task.remarks.len()).sum::<usize>();
+        self.splits.iter().map(|split| split.remarks.len() + of_tasks(split)).sum()
+    }
 }
 
 /// What was found in one split.
@@ -37,6 +45,8 @@ pub struct SplitReport {
     pub distinct_sizes: usize,
     /// The most frequent sizes.
     pub sizes: Vec<SizeCount>,
+    /// What looks odd but need not be wrong.
+    pub remarks: Vec<String>,
     /// What is labelled.
     pub tasks: Vec<TaskReport>,
 }
@@ -49,6 +59,7 @@ impl SplitReport {
             problems: Problems { count: 1, first: vec![problem] },
             distinct_sizes: 0,
             sizes: Vec::new(),
+            remarks: Vec::new(),
             tasks: Vec::new(),
         }
     }
@@ -88,6 +99,8 @@ pub struct Range {
 pub struct TaskReport {
     /// Name of the task.
     pub task: String,
+    /// Samples whose label could be read.
+    pub read_samples: usize,
     /// Samples whose label could be read and has at least one labelled pixel.
     pub labelled_samples: usize,
     /// Pixels with a label.
@@ -98,8 +111,21 @@ pub struct TaskReport {
     pub classes: Vec<ClassCount>,
     /// Range of the quantity; of unit vectors' components, metres.
     pub range: Option<Range>,
+    /// Range of the numbers that the files hold, without those that never are a label.
+    pub stored: Option<Range>,
+    /// Why pixels have no label.
+    pub unlabelled: Vec<Unlabelled>,
     /// What looks odd but need not be wrong.
     pub remarks: Vec<String>,
+}
+
+/// How many pixels have no label for a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlabelled {
+    /// The reason, as it goes on after "pixels": "hold 255", "are not finite".
+    pub why: String,
+    /// Number of pixels.
+    pub pixels: u64,
 }
 
 /// How often a class occurs.
@@ -123,55 +149,45 @@ impl TaskReport {
         let classes = names.into_iter().map(|class| ClassCount { class, pixels: 0, samples: 0 }).collect();
         Self {
             task: spec.task.name.into(),
+            read_samples: 0,
             labelled_samples: 0,
             labelled_pixels: 0,
             ignored_pixels: 0,
             classes,
             range: None,
+            stored: None,
+            unlabelled: Vec::new(),
             remarks: Vec::new(),
         }
     }
 
-    pub(super) fn add(&mut self, counts: &[u64], ignored: u64, range: Option<Range>) {
-        let labelled: u64 = counts.iter().sum();
+    pub(super) fn add(&mut self, label: &LabelFindings) {
+        let labelled: u64 = label.counts.iter().sum();
+        self.read_samples += 1;
         self.labelled_samples += usize::from(labelled > 0);
         self.labelled_pixels += labelled;
-        self.ignored_pixels += ignored;
-        for (class, &pixels) in self.classes.iter_mut().zip(counts) {
+        self.ignored_pixels += label.ignored;
+        for (class, &pixels) in self.classes.iter_mut().zip(&label.counts) {
             class.pixels += pixels;
             class.samples += usize::from(pixels > 0);
         }
-        if let Some(new) = range {
+        if let Some(new) = label.range {
             let old = self.range.unwrap_or(new);
             self.range = Some(Range { min: old.min.min(new.min), max: old.max.max(new.max) });
         }
     }
 
-    pub(super) fn remark(&mut self, task: Task) {
-        if self.labelled_samples == 0 {
-            self.remarks.push("no sample has a label for it".into());
-            return;
-        }
-        let absent: Vec<_> =
-            self.classes.iter().filter(|c| c.pixels == 0).map(|c| c.class.as_str()).collect();
-        if !absent.is_empty() {
-            self.remarks.push(format!("never labelled: {}", absent.join(", ")));
-        }
-        if let (LabelKind::Metres, Some(range)) = (task.label, self.range) {
-            if range.max < 0.1 {
-                self.remarks
-                    .push(format!("the farthest point is {} m away; is the scale too small?", range.max));
-            } else if range.min > 100.0 {
-                self.remarks
-                    .push(format!("the nearest point is {} m away; is the scale too large?", range.min));
-            }
-        }
-        if let (LabelKind::UnitVector, Some(range)) = (task.label, self.range)
-            && range.max.max(-range.min) < 0.5
-        {
-            self.remarks
-                .push(format!("components lie in {}..={}; are these unit vectors?", range.min, range.max));
-        }
+    /// Takes over what the files hold.
+    pub(super) fn tell(&mut self, census: &Census) {
+        self.stored = census.stored.map(|(min, max)| Range { min, max });
+        let told = |&(why, pixels): &(Why, u64)| Unlabelled { why: format!("{why}"), pixels };
+        self.unlabelled = census.unlabelled.iter().filter(|(_, pixels)| *pixels > 0).map(told).collect();
+    }
+
+    /// A number of pixels as a share of all.
+    pub(super) fn share(&self, pixels: u64) -> String {
+        let all = (self.labelled_pixels + self.ignored_pixels).max(1) as f64;
+        format!("{:.3} % of the pixels", 100.0 * pixels as f64 / all)
     }
 }
 
@@ -182,6 +198,7 @@ impl fmt::Display for Report {
             write!(f, "{split}")?;
         }
         match self.problem_count() {
+            0 if self.remark_count() > 0 => write!(f, "no problems, but see the notes above"),
             0 => write!(f, "no problems"),
             1 => write!(f, "1 problem"),
             n => write!(f, "{n} problems"),
@@ -194,6 +211,9 @@ impl fmt::Display for SplitReport {
         writeln!(f, "\n{}: {} samples, {} sizes", self.split, self.samples, self.distinct_sizes)?;
         for size in &self.sizes {
             writeln!(f, "  {:>5} × {:<5} {:>7} samples", size.width, size.height, size.samples)?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "  note: {remark}")?;
         }
         for task in &self.tasks {
             write!(f, "{task}")?;
@@ -225,6 +245,9 @@ impl fmt::Display for TaskReport {
         for class in &self.classes {
             let share = 100.0 * class.pixels as f64 / self.labelled_pixels.max(1) as f64;
             writeln!(f, "    {:<24} {share:>7.3} % of pixels {:>7} samples", class.class, class.samples)?;
+        }
+        for Unlabelled { why, pixels } in &self.unlabelled {
+            writeln!(f, "    no label: {} {why}", self.share(*pixels))?;
         }
         for remark in &self.remarks {
             writeln!(f, "    note: {remark}")?;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::label::{LabelFile, valid_metres};
+use super::label::LabelFile;
+use super::quantity::valid_metres;
 use crate::format::label_png::{self, Samples};
 use crate::format::{read_bounded, tiff_ids};
 use crate::{Error, IGNORE, Raster, Result};
@@ -60,7 +61,7 @@ pub(super) fn depth_from_disparity(file: LabelFile<'_>, stereo: Stereo) -> Resul
     let product = stereo.baseline * stereo.focal * 256.0;
     let depth = |v: u16| match v {
         0 | 1 => IGNORE,
-        _ => valid_metres((product / f64::from(v - 1)) as f32),
+        _ => valid_metres((product / f64::from(v - 1)) as f32).unwrap_or(IGNORE),
     };
     let data = samples.into_iter().map(depth).collect();
     Ok(Raster { channels: 1, height: map.height, width: map.width, data })

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::Dataset;
 use super::label::{LabelFile, LabelReader, resize_nearest};
 use super::listing::Listing;
+use super::orientation::{Sides, size_advice};
 use super::pattern::Pattern;
-use super::split::{self, first_of};
-use crate::descriptor::{Descriptor, Encoding, TaskDescriptor};
-use crate::format::picture::{self, Orientation};
+use super::split::{self, Member, first_of};
+use crate::descriptor::{Descriptor, Encoding, SplitSource, TaskDescriptor};
+use crate::format::picture::{self, Orientation, Photo};
 use crate::{Error, IGNORE, Raster, Result, Sample, Task, TaskSpec};
 
 /// A split of a data set on disk. It holds ids and patterns; pictures and labels are read when asked for.
@@ -19,8 +20,10 @@ pub struct FolderDataset {
     name: String,
     root: PathBuf,
     split: String,
-    ids: Vec<String>,
+    members: Vec<Member>,
     images: Vec<Place>,
+    orientation: Option<Orientation>,
+    follow_links: bool,
     specs: Vec<TaskSpec>,
     labels: Vec<LabelPlaces>,
 }
@@ -74,8 +77,9 @@ impl FolderDataset {
         if missing.is_empty() {
             return Ok(dataset);
         }
+        let advice = dataset.list_advice().map(|advice| format!("; {advice}")).unwrap_or_default();
         Err(dataset.layout(format!(
-            "split `{split}` lacks {} files: {}; `data check` lists every one",
+            "split `{split}` lacks {} files: {}; `data check` lists every one{advice}",
             missing.len(),
             first_of(&missing)
         )))
@@ -111,8 +115,10 @@ impl FolderDataset {
             labels.push(LabelPlaces::new(described, &place)?);
             specs.push(spec);
         }
-        let ids = split::ids(root, split, source, &images[0].pattern)?;
-        if ids.is_empty() {
+        let patterns = images.iter().map(|place| &place.pattern).collect();
+        let task = specs.first().map_or("semseg", |spec| spec.task.name);
+        let members = split::members(root, split, source, patterns, task)?;
+        if members.is_empty() {
             return Err(layout(format!(
                 "split `{split}` has no samples; expected at least one in {}",
                 wanted_split(source)
@@ -122,8 +128,10 @@ impl FolderDataset {
             name: descriptor.name.clone(),
             root: root.to_owned(),
             split: split.to_owned(),
-            ids,
+            members,
             images,
+            orientation: descriptor.image.orientation,
+            follow_links: descriptor.follow_links,
             specs,
             labels,
         })
@@ -133,9 +141,12 @@ impl FolderDataset {
     pub(crate) fn missing_files(&self) -> Vec<MissingFile> {
         let mut listing = Listing::default();
         let mut missing = Vec::new();
-        for (sample, id) in self.ids.iter().enumerate() {
-            let mut look = |what: &'static str, places: &[&Place]| {
-                let paths: Vec<PathBuf> = places.iter().map(|p| p.pattern.path(&self.split, id)).collect();
+        for (sample, member) in self.members.iter().enumerate() {
+            let mut look = |what: &'static str, named: Option<&str>, places: &[&Place]| {
+                let paths: Vec<PathBuf> = match named {
+                    Some(path) => vec![PathBuf::from(path)],
+                    None => places.iter().map(|p| p.pattern.path(&self.split, &member.id)).collect(),
+                };
                 if paths.iter().any(|path| listing.has(&self.root.join(path))) {
                     return;
                 }
@@ -150,25 +161,82 @@ impl FolderDataset {
                     message: format!("{what}: {}{hint}", tried.join(" or ")),
                 });
             };
-            look("image", &self.images.iter().collect::<Vec<_>>());
+            look("image", member.image(), &self.images.iter().collect::<Vec<_>>());
             for (spec, label) in self.specs.iter().zip(&self.labels) {
-                if !label.optional {
-                    look(spec.task.name, &label.sources.iter().map(|s| &s.place).collect::<Vec<_>>());
+                let named = member.label(spec.task);
+                if named.is_some() || !label.optional {
+                    let places: Vec<_> = label.sources.iter().map(|s| &s.place).collect();
+                    look(spec.task.name, named, &places);
                 }
                 for source in label.sources.iter().filter(|s| s.companion_needed) {
-                    look(spec.task.name, &source.companion.iter().collect::<Vec<_>>());
+                    look(spec.task.name, None, &source.companion.iter().collect::<Vec<_>>());
                 }
             }
         }
         missing
     }
 
-    /// Reads the picture of the sample at `index`, `(3, h, w)`, `0.0..=255.0`.
-    pub(crate) fn load_image(&self, index: usize) -> Result<Raster> {
-        let id = &self.ids[index];
-        let path =
-            self.find(&self.images, id)?.map_or_else(|| self.first(&self.images, id), |(_, path)| path);
-        Ok(picture::read(&path, Orientation::AsStored)?.to_raster())
+    /// What to say if the lines of the list seem to be something else than ids, told by the first sample without a
+    /// picture.
+    pub(crate) fn list_advice(&self) -> Option<String> {
+        let mut listing = Listing::default();
+        let mut there = |id: &str| {
+            let mut paths = self.images.iter().map(|place| place.pattern.path(&self.split, id));
+            paths.find(|path| listing.has(&self.root.join(path)))
+        };
+        let member =
+            self.members.iter().find(|member| member.paths.is_empty() && there(&member.id).is_none())?;
+        let id = &member.id;
+        let words: Vec<&str> = id.split([' ', '\t', ',', ';']).filter(|word| !word.is_empty()).collect();
+        if words.len() > 1
+            && let Some(path) = there(words[0])
+        {
+            let rest = ", \"-\"".repeat(words.len() - 1);
+            return Some(format!(
+                "`{id}` holds more than an id, and there is `{}`: `columns = [\"id\"{rest}]` beside `list` reads the \
+                 first part of each line",
+                path.display()
+            ));
+        }
+        if let Some((stem, _)) = id.rsplit_once('.')
+            && let Some(path) = there(stem)
+        {
+            return Some(format!(
+                "`{id}` has an ending, and there is `{}`: an id stands without what the pattern adds",
+                path.display()
+            ));
+        }
+        self.root.join(id).is_file().then(|| {
+            format!("`{id}` is itself a file: `columns = [\"image\"]` beside `list` reads paths of pictures")
+        })
+    }
+
+    /// Reads the picture of the sample at `index`, turned as the descriptor says.
+    pub(crate) fn load_photo(&self, index: usize) -> Result<Photo> {
+        let member = &self.members[index];
+        let path = match member.image() {
+            Some(path) => self.named(path)?,
+            None => {
+                let found = self.find(&self.images, &member.id)?;
+                found.map_or_else(|| self.first(&self.images, &member.id), |(_, path)| path)
+            }
+        };
+        picture::read(&path, self.orientation.unwrap_or_default())
+    }
+
+    /// How pictures with an orientation tag are read, if the descriptor says so.
+    pub(crate) fn orientation(&self) -> Option<Orientation> {
+        self.orientation
+    }
+
+    /// Whether a sample may lack a label of the task at this place.
+    pub(crate) fn is_optional(&self, task: usize) -> bool {
+        self.labels[task].optional
+    }
+
+    /// The ways in which the labels of the task at this place may be encoded.
+    pub(crate) fn encodings(&self, task: usize) -> impl Iterator<Item = &Encoding> {
+        self.labels[task].sources.iter().map(|source| &source.encoding)
     }
 
     /// Reads one label map of the sample at `index`; `None` if it has none and need not have one.
@@ -178,12 +246,14 @@ impl FolderDataset {
         task: usize,
         reader: &mut LabelReader,
     ) -> Result<Option<Raster>> {
-        let (id, spec, label) = (&self.ids[index], &self.specs[task], &self.labels[task]);
+        let (member, spec, label) = (&self.members[index], &self.specs[task], &self.labels[task]);
+        let id = &member.id;
         let places = label.sources.iter().map(|source| &source.place);
-        let (at, path) = match self.find(places.clone(), id)? {
-            Some(found) => found,
-            None if label.optional => return Ok(None),
-            None => (0, self.first(places, id)),
+        let (at, path) = match (member.label(spec.task), self.find(places.clone(), id)?) {
+            (Some(path), _) => (label.source_of(&self.split, path), self.named(path)?),
+            (None, Some(found)) => found,
+            (None, None) if label.optional => return Ok(None),
+            (None, None) => (0, self.first(places, id)),
         };
         let source = &label.sources[at];
         let companion = match &source.companion {
@@ -204,18 +274,29 @@ impl FolderDataset {
         let map = reader.read(file, &source.encoding, companion.as_deref());
         reader.form = form.take();
         let map = map?;
-        let (height, width) = reader.size().unwrap_or((map.height, map.width));
-        if (map.height, map.width) == (height, width) {
+        let Some(picture) = reader.sides() else {
+            return Ok(Some(map));
+        };
+        let own = (map.height, map.width);
+        if own == picture.size {
             return Ok(Some(map));
         }
-        if label.resize {
-            return Ok(Some(resize_nearest(&map, (height, width))));
+        if label.resize && !picture.are_swapped_in(own) {
+            return Ok(Some(resize_nearest(&map, picture.size)));
         }
-        Err(file.wrong(format!(
-            "{} rows by {} columns, the picture has {height} by {width}; they must agree, or the descriptor must say \
-             `resize = true` for this task",
-            map.height, map.width
-        )))
+        Err(file.wrong(size_advice(own, picture, self.orientation.unwrap_or_default())))
+    }
+
+    /// The file at a path that a list gives, which must not be a link that leads out of its folder.
+    fn named(&self, path: &str) -> Result<PathBuf> {
+        let path = self.root.join(path);
+        if !self.follow_links
+            && path.exists()
+            && let Some(folder) = path.parent().and_then(|folder| fs::canonicalize(folder).ok())
+        {
+            check_inside(&path, &folder)?;
+        }
+        Ok(path)
     }
 
     /// The first place that has a file for `id`.
@@ -230,19 +311,7 @@ impl FolderDataset {
                 continue;
             }
             if let Some(folder) = &place.confined_to {
-                let real = fs::canonicalize(&path).map_err(Error::io("resolve", &path))?;
-                if !real.starts_with(folder) {
-                    return Err(Error::decode(
-                        &path,
-                        "file of a data set",
-                        format!(
-                            "it is a link to `{}`, outside `{}`; copy the file, or allow links with \
-                             `follow_links = true` in the data set's `dataset.toml`",
-                            real.display(),
-                            folder.display()
-                        ),
-                    ));
-                }
+                check_inside(&path, folder)?;
             }
             return Ok(Some((at, path)));
         }
@@ -271,16 +340,17 @@ impl Dataset for FolderDataset {
     }
 
     fn len(&self) -> usize {
-        self.ids.len()
+        self.members.len()
     }
 
     fn id(&self, index: usize) -> String {
-        self.ids[index].clone()
+        self.members[index].id.clone()
     }
 
     fn load(&self, index: usize) -> Result<Sample> {
-        let image = self.load_image(index)?;
-        let mut reader = LabelReader::new(Some((image.height, image.width)));
+        let photo = self.load_photo(index)?;
+        let mut reader = LabelReader::new(Some(Sides::of(&photo)));
+        let image = photo.to_raster();
         let mut labels = Vec::with_capacity(self.specs.len());
         for (at, spec) in self.specs.iter().enumerate() {
             let map = self.load_label(index, at, &mut reader)?.unwrap_or_else(|| {
@@ -290,6 +360,24 @@ impl Dataset for FolderDataset {
         }
         Ok(Sample { id: self.id(index), image, labels })
     }
+}
+
+/// Refuses a link that leads out of `folder`.
+fn check_inside(path: &Path, folder: &Path) -> Result<()> {
+    let real = fs::canonicalize(path).map_err(Error::io("resolve", path))?;
+    if real.starts_with(folder) {
+        return Ok(());
+    }
+    Err(Error::decode(
+        path,
+        "file of a data set",
+        format!(
+            "it is a link to `{}`, outside `{}`; copy the file, or allow links with `follow_links = true` in the data \
+             set's `dataset.toml`",
+            real.display(),
+            folder.display()
+        ),
+    ))
 }
 
 impl Place {
@@ -325,6 +413,14 @@ impl LabelPlaces {
             })
             .collect::<Result<_>>()?;
         Ok(Self { sources, optional: described.optional, resize: described.resize })
+    }
+
+    /// The source that reads a path of a list: the one whose pattern has such paths, or else the first.
+    fn source_of(&self, split: &str, path: &str) -> usize {
+        self.sources
+            .iter()
+            .position(|source| source.place.pattern.id_in(split, path).is_some())
+            .unwrap_or_default()
     }
 }
 
@@ -366,9 +462,9 @@ fn wanted(descriptor: &Descriptor) -> String {
     files.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn wanted_split(source: &crate::descriptor::SplitSource) -> String {
+fn wanted_split(source: &SplitSource) -> String {
     match source {
-        crate::descriptor::SplitSource::List { list } => format!("`{list}`"),
-        crate::descriptor::SplitSource::Scan { .. } => "the folder of the pictures".into(),
+        SplitSource::List { list, .. } => format!("`{list}`"),
+        SplitSource::Scan { .. } => "the folder of the pictures".into(),
     }
 }

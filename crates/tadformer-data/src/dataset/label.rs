@@ -3,23 +3,28 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use super::census::{Census, Why};
 use super::class_png::{self, Form, Ids, Known, Taken};
+use super::orientation::Sides;
+use super::quantity::{metres, vectors};
 use super::{bsds, cityscapes, pascal_context};
-use crate::descriptor::{Encoding, Numbers};
+use crate::descriptor::{Encoding, Numbers, VectorsEncoding, ignored_ids};
 use crate::format::label_png::{self, LabelPng, Samples};
 use crate::format::npy::Npy;
-use crate::format::{picture, read_bounded};
+use crate::format::read_bounded;
 use crate::{Error, IGNORE, Raster, Result, Task};
 
 /// The label files of one sample being read; remembers what two tasks share.
 #[derive(Debug)]
 pub(crate) struct LabelReader {
-    /// Rows and columns of the picture, if it could be read.
-    size: Option<(usize, usize)>,
+    /// The picture's, if it could be read.
+    sides: Option<Sides>,
     /// The last region map read: PASCAL-Context's edges and normals both need it.
     regions: Option<pascal_context::Regions>,
     /// How the last label file was stored, if it was a PNG.
     pub(crate) form: Option<Form>,
+    /// What the last file held, if that is wanted.
+    census: Option<Census>,
 }
 
 /// One label file and what is known of it.
@@ -57,14 +62,24 @@ impl LabelFile<'_> {
 }
 
 impl LabelReader {
-    /// A reader of the labels of a picture of `size`; without a size, of one that could not be read.
-    pub(crate) fn new(size: Option<(usize, usize)>) -> Self {
-        Self { size, regions: None, form: None }
+    /// A reader of the labels of a picture with these sides; without them, of one that was not or could not be read.
+    pub(crate) fn new(sides: Option<Sides>) -> Self {
+        Self { sides, regions: None, form: None, census: None }
     }
 
-    /// Rows and columns that a label map must have, if they are known.
-    pub(super) fn size(&self) -> Option<(usize, usize)> {
-        self.size
+    /// As [`new`](Self::new), and what each file holds is [kept](Self::take_census).
+    pub(crate) fn counting(sides: Option<Sides>) -> Self {
+        Self { census: Some(Census::default()), ..Self::new(sides) }
+    }
+
+    /// What the files read since the last call hold.
+    pub(crate) fn take_census(&mut self) -> Census {
+        self.census.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The sides that a label map must have, if they are known.
+    pub(super) fn sides(&self) -> Option<Sides> {
+        self.sides
     }
 
     /// Reads `file`, encoded as `encoding` says; some encodings need a second file, the companion.
@@ -74,13 +89,18 @@ impl LabelReader {
         encoding: &Encoding,
         companion: Option<&Path>,
     ) -> Result<Raster> {
-        match encoding {
+        let map = match encoding {
             Encoding::ClassIds { ids, ignore, numbers, ignore_colours } => {
-                class_ids(file, ids.as_deref(), ignore, *numbers, ignore_colours)
+                let ignored = ignored_ids(ids.as_deref(), ignore.as_deref());
+                let read =
+                    ClassIds { ids: ids.as_deref(), ignore: &ignored, numbers: *numbers, ignore_colours };
+                return class_ids(file, &read, self.census.as_mut());
             }
-            Encoding::Binary { threshold, full } => binary(file, *threshold, *full),
-            Encoding::Vectors => vectors(file),
-            Encoding::Metres { scale } => metres(file, *scale),
+            Encoding::Binary { threshold, full, ignore } => {
+                return binary(file, *threshold, *full, ignore, self.census.as_mut());
+            }
+            Encoding::Vectors(encoding) => return vectors(file, encoding, self.census.as_mut()),
+            Encoding::Metres(encoding) => return metres(file, encoding, self.census.as_mut()),
             Encoding::Disparity { baseline, focal, .. } => {
                 let stereo = match companion {
                     Some(camera) => cityscapes::Stereo::read(camera)?,
@@ -88,17 +108,22 @@ impl LabelReader {
                 };
                 cityscapes::depth_from_disparity(file, stereo)
             }
-            Encoding::PascalParts => pascal_context::human_parts(file, self.size),
+            Encoding::PascalParts => pascal_context::human_parts(file, self.sides.map(|sides| sides.size)),
             Encoding::BsdsBoundaries => bsds::boundaries(file),
             Encoding::LabelMapEdges => Ok(self.regions(file, file.path)?.edges()),
             Encoding::VectorsOnClasses { valid, .. } => {
-                let mut map = vectors(file)?;
+                let mut map = vectors(file, &VectorsEncoding::default(), None)?;
                 let region_map = companion.ok_or_else(|| file.wrong("there is no region map beside it"))?;
                 self.regions(file, region_map)?.keep_only(valid, &mut map, file)?;
                 Ok(map)
             }
             Encoding::PanopticParts { people } => cityscapes::human_parts(file, people),
+        }?;
+        if let Some(census) = &mut self.census {
+            let pixels = map.plane(0).iter().filter(|&&v| v == IGNORE).count();
+            census.unlabelled(Why::Format, pixels as u64);
         }
+        Ok(map)
     }
 
     fn regions(&mut self, file: LabelFile<'_>, path: &Path) -> Result<&pascal_context::Regions> {
@@ -111,13 +136,13 @@ impl LabelReader {
 }
 
 /// Numbers of a file, one a pixel.
-enum Plane {
+pub(super) enum Plane {
     Png(LabelPng),
     Npy { height: usize, width: usize, data: Vec<f32> },
 }
 
 /// A PNG or `.npy` with one number a pixel; which it is is told by its content.
-fn plane(file: LabelFile<'_>) -> Result<Plane> {
+pub(super) fn plane(file: LabelFile<'_>) -> Result<Plane> {
     let bytes = read_bounded(file.path)?;
     if !bytes.starts_with(b"\x93NUMPY") {
         let map = label_png::parse(&bytes).map_err(|reason| Error::decode(file.path, "label PNG", reason))?;
@@ -131,33 +156,43 @@ fn plane(file: LabelFile<'_>) -> Result<Plane> {
 }
 
 /// The levels of grey that a PNG shows.
-fn levels(file: LabelFile<'_>, map: LabelPng) -> Result<LabelPng> {
+pub(super) fn levels(file: LabelFile<'_>, map: LabelPng) -> Result<LabelPng> {
     file.form.replace(Some(Form::of_levels(&map)));
     map.into_levels().map_err(|reason| file.wrong(reason))
 }
 
-/// Class numbers, mapped to `0..classes` and [`IGNORE`].
-fn class_ids(
-    file: LabelFile<'_>,
-    ids: Option<&[u32]>,
-    ignore: &[u32],
+/// What the numbers of a class map are.
+struct ClassIds<'a> {
+    /// The number of each class, where it is not the class itself.
+    ids: Option<&'a [i32]>,
+    /// Numbers without a label.
+    ignore: &'a [i32],
+    /// What of a PNG they are.
     numbers: Numbers,
-    ignore_colours: &[[u8; 3]],
-) -> Result<Raster> {
-    let table = class_table(file.classes, ids, ignore);
+    /// Colours without a label.
+    ignore_colours: &'a [[u8; 3]],
+}
+
+/// Class numbers, mapped to `0..classes` and [`IGNORE`].
+fn class_ids(file: LabelFile<'_>, read: &ClassIds<'_>, census: Option<&mut Census>) -> Result<Raster> {
+    let &ClassIds { ids, ignore, numbers, ignore_colours } = read;
+    let table = ClassTable::new(file.classes, ids, ignore);
     let mut stretched = "";
     let expected = |stretched: &str| match ids {
         Some(ids) => format!("one of the class ids {ids:?}, or {ignore:?} for no label{stretched}"),
         None => format!("a class in 0..={}, or {ignore:?} for no label{stretched}", file.classes - 1),
     };
-    // NaN marks the numbers that must not occur, so that the common path is one look-up a pixel.
-    let look_up = |value: usize| table.get(value).copied().unwrap_or(f32::NAN);
     let plane = match plane(file)? {
         Plane::Png(map) => {
+            let class = |id: usize| i32::try_from(id).map_or(f32::NAN, |id| table.class(id));
+            let id = |class: usize| match ids {
+                Some(ids) => usize::try_from(*ids.get(class)?).ok(),
+                None => Some(class),
+            };
             let known = Known {
                 numbers,
-                class_of: &|id| table.get(id).copied().filter(|class| !class.is_nan()),
-                ids: &|class| ids.map_or(Some(class), |ids| ids.get(class).map(|&id| id as usize)),
+                class_of: &|id| Some(class(id)).filter(|class| !class.is_nan()),
+                ids: &id,
                 palette: file.palette,
                 ignore_colours,
             };
@@ -168,164 +203,139 @@ fn class_ids(
             }
             file.form.replace(Some(form));
             match ids {
-                Ids::Labels(map) => return Ok(map),
+                Ids::Labels(map) => {
+                    if let Some(census) = census {
+                        let ignored = map.data.iter().filter(|&&v| v == IGNORE).count();
+                        census.unlabelled(Why::IgnoredColour, ignored as u64);
+                    }
+                    return Ok(map);
+                }
                 Ids::Numbers(map) => Plane::Png(map),
             }
         }
         plane => plane,
     };
-    let check = |data: Vec<f32>, height, width, found: &dyn Fn(usize) -> f32| match data
-        .iter()
-        .position(|v| v.is_nan())
-    {
-        Some(at) => Err(file.wrong_pixel(at, width, found(at), &expected(stretched))),
-        None => Ok(Raster { channels: 1, height, width, data }),
+    // NaN marks the numbers that must not occur, so that the common path is one look-up a pixel.
+    let check = |data: Vec<f32>, height, width, found: &dyn Fn(usize) -> f32| {
+        if let Some(at) = data.iter().position(|v| v.is_nan()) {
+            return Err(file.wrong_pixel(at, width, found(at), &expected(stretched)));
+        }
+        if let Some(census) = census {
+            count(&data, found, census);
+        }
+        Ok(Raster { channels: 1, height, width, data })
     };
     match plane {
         Plane::Png(LabelPng { width, height, samples: Samples::U8(samples), .. }) => {
-            let narrow: [f32; 256] = std::array::from_fn(look_up);
+            let narrow: [f32; 256] = std::array::from_fn(|id| table.class(id as i32));
             let data = samples.iter().map(|&v| narrow[usize::from(v)]).collect();
             check(data, height, width, &|at| f32::from(samples[at]))
         }
         Plane::Png(LabelPng { width, height, samples: Samples::U16(samples), .. }) => {
-            let data = samples.iter().map(|&v| look_up(usize::from(v))).collect();
+            let data = samples.iter().map(|&v| table.class(i32::from(v))).collect();
             check(data, height, width, &|at| f32::from(samples[at]))
         }
         Plane::Png(_) => Err(file.wrong("pixels are colours; expected numbers")),
         Plane::Npy { height, width, data: found } => {
-            // A fraction, a negative number and NaN are all no table index.
-            let whole = |v: f32| (v >= 0.0 && v.fract() == 0.0).then_some(v as usize);
-            let data = found.iter().map(|&v| whole(v).map_or(f32::NAN, look_up)).collect();
+            // A fraction and NaN are no class number; what is beyond every number becomes the last of them.
+            let class = |&v: &f32| if v.fract() == 0.0 { table.class(v as i32) } else { f32::NAN };
+            let data = found.iter().map(class).collect();
             check(data, height, width, &|at| found[at])
         }
     }
 }
 
-/// Class of each number in the file: [`IGNORE`] for no label, NaN for numbers that must not occur.
-fn class_table(classes: usize, ids: Option<&[u32]>, ignore: &[u32]) -> Vec<f32> {
-    let listed = ids.unwrap_or_default().iter().chain(ignore).copied().max().unwrap_or(0) as usize;
-    let mut table = vec![f32::NAN; listed.max(classes).min(65_535) + 1];
-    for class in 0..classes {
-        let id = ids.map_or(class, |ids| ids[class] as usize);
-        if let Some(entry) = table.get_mut(id) {
-            *entry = class as f32;
+/// Counts the numbers of a map, and those that mean "no label".
+fn count(data: &[f32], found: &dyn Fn(usize) -> f32, census: &mut Census) {
+    for (at, &label) in data.iter().enumerate() {
+        census.number(found(at));
+        if label == IGNORE {
+            census.unlabelled(Why::Ignored(found(at)), 1);
         }
     }
-    for &id in ignore {
-        if let Some(entry) = table.get_mut(id as usize) {
-            *entry = IGNORE;
-        }
-    }
-    table
 }
 
-/// 1 where the value is more than `threshold` of `full`, otherwise 0.
-fn binary(file: LabelFile<'_>, threshold: f32, full: Option<f32>) -> Result<Raster> {
+/// The class of each number that may stand in a file.
+struct ClassTable {
+    /// The smallest number in the table.
+    low: i32,
+    /// Class of each number from there on: [`IGNORE`] for no label, NaN for numbers that must not occur.
+    classes: Vec<f32>,
+}
+
+impl ClassTable {
+    fn new(classes: usize, ids: Option<&[i32]>, ignore: &[i32]) -> Self {
+        let id = |class: usize| ids.map_or(class as i32, |ids| ids[class]);
+        let listed = || (0..classes).map(id).chain(ignore.iter().copied());
+        let low = listed().min().unwrap_or(0);
+        let high = listed().max().unwrap_or(0);
+        // A descriptor's ids have at most 16 bits and a sign.
+        let mut table = Self { low, classes: vec![f32::NAN; high.abs_diff(low) as usize + 1] };
+        for class in 0..classes {
+            table.set(id(class), class as f32);
+        }
+        for &id in ignore {
+            table.set(id, IGNORE);
+        }
+        table
+    }
+
+    fn set(&mut self, id: i32, class: f32) {
+        self.classes[id.abs_diff(self.low) as usize] = class;
+    }
+
+    fn class(&self, id: i32) -> f32 {
+        let at = i64::from(id) - i64::from(self.low);
+        usize::try_from(at).ok().and_then(|at| self.classes.get(at)).copied().unwrap_or(f32::NAN)
+    }
+}
+
+/// 1 where the value is more than `threshold` of `full`, otherwise 0; the numbers of `ignore` are [`IGNORE`].
+fn binary(
+    file: LabelFile<'_>,
+    threshold: f32,
+    full: Option<f32>,
+    ignore: &[f64],
+    census: Option<&mut Census>,
+) -> Result<Raster> {
+    let ignore: Vec<f32> = ignore.iter().map(|&number| number as f32).collect();
+    let label = |v: f32, full: f32| match ignore.contains(&v) {
+        true => IGNORE,
+        false => f32::from(u8::from(v / full > threshold)),
+    };
+    let counted = |data: Vec<f32>, height, width, found: &dyn Fn(usize) -> f32| {
+        if let Some(census) = census {
+            count(&data, found, census);
+        }
+        Ok(Raster { channels: 1, height, width, data })
+    };
     match plane(file)? {
         Plane::Png(map) => {
             let map = levels(file, map)?;
             let full = full.unwrap_or(f32::from(map.max_value()));
-            let positive = |v: u16| f32::from(u8::from(f32::from(v) / full > threshold));
-            let data = match map.samples {
+            let (height, width) = (map.height, map.width);
+            match map.samples {
                 Samples::U8(samples) => {
-                    let table: [f32; 256] = std::array::from_fn(|v| positive(v as u16));
-                    samples.into_iter().map(|v| table[usize::from(v)]).collect()
+                    let table: [f32; 256] = std::array::from_fn(|v| label(v as f32, full));
+                    let data = samples.iter().map(|&v| table[usize::from(v)]).collect();
+                    counted(data, height, width, &|at| f32::from(samples[at]))
                 }
-                Samples::U16(samples) => samples.into_iter().map(positive).collect(),
-                Samples::Rgb(_) => return Err(file.wrong("pixels are colours; expected levels of grey")),
-            };
-            Ok(Raster { channels: 1, height: map.height, width: map.width, data })
+                Samples::U16(samples) => {
+                    let data = samples.iter().map(|&v| label(f32::from(v), full)).collect();
+                    counted(data, height, width, &|at| f32::from(samples[at]))
+                }
+                Samples::Rgb(_) => Err(file.wrong("pixels are colours; expected levels of grey")),
+            }
         }
-        Plane::Npy { height, width, mut data } => {
+        Plane::Npy { height, width, data: found } => {
             let full = full.unwrap_or(1.0);
-            if let Some(at) = data.iter().position(|v| !v.is_finite()) {
-                return Err(file.wrong_pixel(at, width, data[at], "a finite number"));
+            if let Some(at) = found.iter().position(|v| !v.is_finite()) {
+                return Err(file.wrong_pixel(at, width, found[at], "a finite number"));
             }
-            for v in &mut data {
-                *v = f32::from(u8::from(*v / full > threshold));
-            }
-            Ok(Raster { channels: 1, height, width, data })
+            let data = found.iter().map(|&v| label(v, full)).collect();
+            counted(data, height, width, &|at| found[at])
         }
     }
-}
-
-/// Unit vectors; a zero or non-finite vector is [`IGNORE`] in all three channels.
-fn vectors(file: LabelFile<'_>) -> Result<Raster> {
-    let bytes = read_bounded(file.path)?;
-    if !bytes.starts_with(b"\x93NUMPY") {
-        let picture = picture::parse(&bytes, picture::Orientation::AsStored)
-            .map_err(|reason| Error::decode(file.path, "picture of vectors", reason))?;
-        // No byte stands for zero, so every pixel has a vector.
-        return Ok(picture.map_channels(|byte| (2.0 * f64::from(byte) / 255.0 - 1.0) as f32));
-    }
-    let array = Npy::parse(bytes).map_err(|reason| Error::decode(file.path, "NumPy array", reason))?;
-    let &[height, width, 3] = array.shape.as_slice() else {
-        return Err(file.wrong(format!("an array of shape {:?}; expected (height, width, 3)", array.shape)));
-    };
-    let mut map = Raster::filled(3, height, width, IGNORE);
-    let size = height * width;
-    for (i, vector) in array.to_f32().as_chunks::<3>().0.iter().enumerate() {
-        if vector.iter().all(|v| v.is_finite()) && vector.iter().any(|&v| v != 0.0) {
-            if let Some(&v) = vector.iter().find(|v| v.abs() > 1.5) {
-                return Err(file.wrong_pixel(i, width, v, "unit vectors with components in -1..=1"));
-            }
-            for (c, &v) in vector.iter().enumerate() {
-                map.data[c * size + i] = v;
-            }
-        }
-    }
-    Ok(map)
-}
-
-/// Distances; what is no positive distance below [`IGNORE`] metres is [`IGNORE`].
-fn metres(file: LabelFile<'_>, scale: f64) -> Result<Raster> {
-    let (height, width, mut data) = match plane(file)? {
-        Plane::Png(map) => {
-            let map = levels(file, map)?;
-            let data = match map.samples {
-                Samples::U8(samples) => samples.into_iter().map(f32::from).collect(),
-                Samples::U16(samples) => samples.into_iter().map(f32::from).collect::<Vec<_>>(),
-                Samples::Rgb(_) => return Err(file.wrong("pixels are colours; expected levels of grey")),
-            };
-            (map.height, map.width, data)
-        }
-        Plane::Npy { height, width, data } => (height, width, data),
-    };
-    let unit = Unit::new(scale);
-    for v in &mut data {
-        *v = valid_metres(unit.apply(*v));
-    }
-    Ok(Raster { channels: 1, height, width, data })
-}
-
-/// A scale that divides where that is exact: `v / 1000`, not `v * 0.001`.
-#[derive(Debug, Clone, Copy)]
-enum Unit {
-    Times(f32),
-    Over(f32),
-}
-
-impl Unit {
-    fn new(scale: f64) -> Self {
-        let inverse = (1.0 / scale).round();
-        if scale < 1.0 && (1.0 / inverse - scale).abs() < 1e-12 * scale {
-            Self::Over(inverse as f32)
-        } else {
-            Self::Times(scale as f32)
-        }
-    }
-
-    fn apply(self, value: f32) -> f32 {
-        match self {
-            Self::Times(scale) => value * scale,
-            Self::Over(scale) => value / scale,
-        }
-    }
-}
-
-/// The distance itself, or [`IGNORE`] for NaN, infinity, zero, a negative one, and one of 255 m or more.
-pub(super) fn valid_metres(metres: f32) -> f32 {
-    if metres > 0.0 && metres < IGNORE { metres } else { IGNORE }
 }
 
 /// `map` at another size: the value of pixel `floor(i · n / o)` on either axis, as OpenCV's nearest.

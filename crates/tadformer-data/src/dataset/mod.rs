@@ -2,11 +2,15 @@
 
 pub(crate) mod pattern;
 pub(crate) mod split;
+mod list;
 mod listing;
 mod thin;
 mod columns;
 pub(crate) mod class_png;
+pub(crate) mod census;
+pub(crate) mod orientation;
 pub(crate) mod label;
+mod quantity;
 mod pascal_context;
 mod bsds;
 mod cityscapes;

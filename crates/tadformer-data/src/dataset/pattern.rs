@@ -32,6 +32,14 @@ impl Pattern {
         PathBuf::from(self.text.replace("{split}", split).replace("{id}", id))
     }
 
+    /// The id whose file has this path under the root.
+    pub(crate) fn id_in(&self, split: &str, path: &str) -> Option<String> {
+        let text = self.text.replace("{split}", split);
+        let (before, after) = text.split_once("{id}")?;
+        let id = path.strip_prefix(before)?.strip_suffix(after)?;
+        (!id.is_empty()).then(|| id.to_owned())
+    }
+
     /// The folder under the root that holds every match, and the ending behind the id.
     ///
     /// `None` if anything stands between the last folder and the id, or a folder behind it.
@@ -129,6 +137,10 @@ mod tests {
         assert_eq!(pattern.path("val", "bonn/1"), Path::new("left/val/bonn/1_left.png"));
         assert_eq!(pattern.scan("val"), Some((PathBuf::from("left/val"), "_left.png".into())));
         assert_eq!(pattern.fixed_folder(), Path::new("left"));
+        assert_eq!(pattern.id_in("val", "left/val/bonn/1_left.png"), Some("bonn/1".into()));
+        for other in ["left/train/1_left.png", "left/val/_left.png", "left/val/1.png"] {
+            assert_eq!(pattern.id_in("val", other), None, "{other}");
+        }
         assert_eq!(Pattern::parse("{id}.jpg").unwrap().scan("x"), Some((PathBuf::new(), ".jpg".into())));
     }
 }

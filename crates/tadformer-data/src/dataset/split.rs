@@ -1,13 +1,13 @@
 //! Which samples a split has: the lines of a list, or the pictures of a folder.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use super::list::Lines;
 use super::pattern::{Pattern, check_id};
-use crate::descriptor::SplitSource;
+use crate::descriptor::{Column, SplitSource};
 use crate::format::read_bounded;
-use crate::{Error, Result};
+use crate::{Error, Result, Task};
 
 /// How many problems a message lists.
 pub(crate) const LISTED: usize = 20;
@@ -15,29 +15,66 @@ pub(crate) const LISTED: usize = 20;
 /// Levels of folders that a scan walks down.
 const MAX_DEPTH: usize = 4;
 
-/// The ids of a split, in its order.
+/// A sample as its split names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Its id.
+    pub(super) id: String,
+    /// Paths under the root that a list gives instead of patterns.
+    pub(super) paths: Vec<(Column, String)>,
+}
+
+impl Member {
+    /// A sample of which the id alone is known.
+    pub(super) fn of_id(id: String) -> Self {
+        Self { id, paths: Vec::new() }
+    }
+
+    /// The path of its picture, if the list gives it.
+    pub(super) fn image(&self) -> Option<&str> {
+        self.path(|column| *column == Column::Image)
+    }
+
+    /// The path of its label of `task`, if the list gives it.
+    pub(super) fn label(&self, task: Task) -> Option<&str> {
+        self.path(|column| matches!(column, Column::Label(name) if name == task.name))
+    }
+
+    fn path(&self, of: impl Fn(&Column) -> bool) -> Option<&str> {
+        self.paths.iter().find(|(column, _)| of(column)).map(|(_, path)| path.as_str())
+    }
+}
+
+/// The samples of a split, in its order; `task` is the one that advice names.
 ///
 /// # Errors
 /// A list that is missing or no text, ids that could leave the folder or stand there twice (all at once), a folder
 /// that cannot be read.
-pub(super) fn ids(root: &Path, split: &str, source: &SplitSource, image: &Pattern) -> Result<Vec<String>> {
+pub(super) fn members(
+    root: &Path,
+    split: &str,
+    source: &SplitSource,
+    images: Vec<&Pattern>,
+    task: &str,
+) -> Result<Vec<Member>> {
     match source {
-        SplitSource::List { list } => {
+        SplitSource::List { list, columns, strip } => {
             let path = root.join(list.replace("{split}", split));
             let bytes = read_list(&path)?;
             let text = std::str::from_utf8(&bytes)
                 .map_err(|e| Error::decode(&path, "split list", format!("{e}; expected UTF-8 text")))?;
-            parse_list(text).map_err(|reason| Error::decode(&path, "split list", reason))
+            let lines = Lines { split, root, list, columns, strip, images, task };
+            lines.parse(text).map_err(|reason| Error::decode(&path, "split list", reason))
         }
         SplitSource::Scan { .. } => {
-            let (folder, ending) = image.scan(split).ok_or_else(|| {
+            let (folder, ending) = images.first().and_then(|image| image.scan(split)).ok_or_else(|| {
                 Error::Config("a scan needs an image pattern such as `images/{split}/{id}.jpg`".into())
             })?;
             let folder = root.join(folder);
             let mut ids = Vec::new();
             scan(&folder, "", &ending, MAX_DEPTH, &mut ids)?;
             ids.sort_unstable();
-            Ok(ids)
+            Ok(ids.into_iter().map(Member::of_id).collect())
         }
     }
 }
@@ -48,27 +85,6 @@ fn read_list(path: &Path) -> Result<Vec<u8>> {
         Ok(found) if found.is_file() && found.len() == 0 => Ok(Vec::new()),
         _ => read_bounded(path),
     }
-}
-
-/// One id a line. A byte order mark, carriage returns, blanks around an id and empty lines are stepped over.
-fn parse_list(text: &str) -> std::result::Result<Vec<String>, String> {
-    let mut ids = Vec::new();
-    let mut seen = HashSet::new();
-    let mut problems = Vec::new();
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let id = line.trim();
-        if id.is_empty() {
-            continue;
-        }
-        match check_id(id) {
-            Err(reason) => problems.push(format!("line {}: {reason}", number + 1)),
-            Ok(()) if !seen.insert(id) => {
-                problems.push(format!("line {}: `{id}` stands there twice", number + 1));
-            }
-            Ok(()) => ids.push(id.to_owned()),
-        }
-    }
-    if problems.is_empty() { Ok(ids) } else { Err(first_of(&problems)) }
 }
 
 /// The first problems, and how many there are.
@@ -106,34 +122,4 @@ fn scan(folder: &Path, prefix: &str, ending: &str, depth: usize, ids: &mut Vec<S
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_from_every_editor_are_read() {
-        let text = "\u{feff}a\r\nb  \r\n\r\n\tc d \n e=f";
-        assert_eq!(parse_list(text).unwrap(), ["a", "b", "c d", "e=f"]);
-        assert!(parse_list("").unwrap().is_empty());
-    }
-
-    #[test]
-    fn every_bad_line_of_a_list_is_named() {
-        let error = parse_list("a\n../b\na\n/c\nd\0\n").unwrap_err();
-        for line in ["line 2", "line 3", "line 4", "line 5"] {
-            assert!(error.contains(line), "{error}");
-        }
-    }
-
-    #[test]
-    fn many_problems_are_counted_not_listed() {
-        let text = "../x\n".repeat(500);
-        let error = parse_list(&text).unwrap_err();
-        assert!(
-            error.contains("line 20") && !error.contains("line 21") && error.contains("500 in all"),
-            "{error}"
-        );
-    }
 }

@@ -78,12 +78,7 @@ fn a_descriptor_survives_being_written_and_read() {
     }
     assert_eq!(
         parse(SMALL).unwrap().tasks[0].sources[0].encoding,
-        Encoding::ClassIds {
-            ids: None,
-            ignore: vec![255],
-            numbers: Numbers::Auto,
-            ignore_colours: Vec::new()
-        }
+        Encoding::ClassIds { ids: None, ignore: None, numbers: Numbers::Auto, ignore_colours: Vec::new() }
     );
 }
 

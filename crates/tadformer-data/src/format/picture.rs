@@ -10,6 +10,7 @@ use std::path::Path;
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder, Limits};
+use serde::{Deserialize, Serialize};
 
 use super::label_png::check_claim;
 use super::{Decoded, MAX_PIXELS, read_bounded};
@@ -26,9 +27,12 @@ const JPEG_RATIO: u64 = 1024;
 const MAX_SCANS: usize = 64;
 
 /// What to do with the orientation that a camera wrote beside the pixels (EXIF tag 274).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Orientation {
     /// The pixels as they are stored, as the published data sets mean them.
+    #[default]
+    #[serde(rename = "stored")]
     AsStored,
     /// Turned and flipped upright, as viewers show the picture.
     Upright,
@@ -43,6 +47,8 @@ pub struct Photo {
     pub height: usize,
     /// Red, green and blue of each pixel, rows from the top.
     pub rgb: Vec<u8>,
+    /// The orientation that the file states, as EXIF numbers them: 1 is upright or says nothing, 5 to 8 swap the sides.
+    pub tag: u8,
 }
 
 impl Photo {
@@ -110,17 +116,19 @@ fn decode(mut decoder: impl ImageDecoder, orientation: Orientation) -> Decoded<P
     if decoder.total_bytes() > MAX_DECODED {
         return Err(format!("{} bytes when decoded, more than {MAX_DECODED}", decoder.total_bytes()));
     }
-    let turn = match orientation {
-        Orientation::AsStored => None,
-        Orientation::Upright => Some(decoder.orientation().map_err(|e| e.to_string())?),
+    let turn = match (decoder.orientation(), orientation) {
+        (Ok(turn), _) => turn,
+        // A tag that nobody asked for may be damaged.
+        (Err(_), Orientation::AsStored) => image::metadata::Orientation::NoTransforms,
+        (Err(e), Orientation::Upright) => return Err(e.to_string()),
     };
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    if let Some(turn) = turn {
+    if orientation == Orientation::Upright {
         decoded.apply_orientation(turn);
     }
     let rgb = decoded.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Photo { width, height, rgb: rgb.into_raw() })
+    Ok(Photo { width, height, rgb: rgb.into_raw(), tag: turn.to_exif() })
 }
 
 /// Width, height and bits a pixel of a PNG, from its first chunk.
@@ -136,7 +144,7 @@ fn png_header(bytes: &[u8]) -> Option<(u32, u32, usize)> {
 }
 
 /// What bytes are, by how they begin, for messages.
-pub(super) fn content(bytes: &[u8]) -> &'static str {
+pub(crate) fn content(bytes: &[u8]) -> &'static str {
     match bytes {
         [0xff, 0xd8, 0xff, ..] => "a JPEG",
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => "a PNG",

@@ -99,6 +99,23 @@ pub(crate) fn jpeg(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
+/// The same with an orientation tag (EXIF 2.3, tag 274).
+pub(crate) fn turned_jpeg(width: u32, height: u32, tag: u8) -> Vec<u8> {
+    let plain = jpeg(width, height);
+    // One entry of a little-endian TIFF directory: tag 274, type SHORT, one value.
+    let exif =
+        [b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(), &[tag, 0, 0, 0], &[0; 4]]
+            .concat();
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&plain[..2], &[0xff, 0xe1], &length, &exif, &plain[2..]].concat()
+}
+
+/// A grey PNG of 16 bits.
+pub(crate) fn grey16(width: u32, height: u32, samples: &[u16]) -> Vec<u8> {
+    let bytes: Vec<u8> = samples.iter().flat_map(|v| v.to_be_bytes()).collect();
+    png(width, height, ColorType::Grayscale, BitDepth::Sixteen, &bytes)
+}
+
 /// A PNG of any kind.
 pub(crate) fn png(width: u32, height: u32, color: ColorType, depth: BitDepth, samples: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tadformer_data::check::look;
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig};
 use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset, did_you_mean};
 
@@ -193,6 +194,35 @@ impl DataConfig {
                 differences.join("; ")
             ),
         ))
+    }
+
+    /// Looks at labels of some samples of both splits, as [`look`](tadformer_data::check::look) does, and gives what
+    /// looks odd: classes without pixels, tasks that cannot be scored.
+    ///
+    /// # Errors
+    /// A task of which no pixel is labelled in the samples to learn from, and labels that cannot be read.
+    pub fn look_at_labels(&self) -> Result<Vec<String>> {
+        let Some(root) = self.root.as_ref().filter(|_| self.name != "synthetic") else {
+            return Ok(Vec::new());
+        };
+        let (descriptor, tasks) = (dataset::descriptor(&self.name, root)?, self.tasks()?);
+        let train = look(&descriptor, root, &self.train_split, &tasks)?;
+        if !train.unlabelled.is_empty() {
+            let tasks: Vec<String> = train
+                .unlabelled
+                .iter()
+                .map(|(task, why)| format!("task `{task}` has nothing to learn from: {why}"))
+                .collect();
+            return Err(Error::Config(format!(
+                "{}. `data check` reads every file; a task is left out with `--tasks`",
+                tasks.join(". ")
+            )));
+        }
+        let val = look(&descriptor, root, &self.val_split, &tasks)?;
+        let classes = train.empty_classes.into_iter().map(|(task, why)| format!("`{task}`: {why}"));
+        let scores =
+            val.unlabelled.into_iter().map(|(task, why)| format!("`{task}` cannot be scored: {why}"));
+        Ok(classes.chain(scores).collect())
     }
 
     /// The random changes of training samples.

@@ -1,30 +1,22 @@
 use super::*;
 
 #[test]
-fn thousandths_are_divided_not_multiplied() {
-    let unit = Unit::new(0.001);
-    assert_eq!(unit.apply(4253.0).to_bits(), (4253.0f32 / 1000.0).to_bits());
-    assert_eq!(Unit::new(1.0).apply(2.5), 2.5);
-    assert_eq!(Unit::new(0.3).apply(2.0), 0.6);
-    assert_eq!(Unit::new(1e-12).apply(1e12), 1.0);
-}
-
-#[test]
-fn only_positive_distances_below_255_metres_are_labels() {
-    for v in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 255.0, 1e9] {
-        assert_eq!(valid_metres(v), IGNORE, "{v}");
-    }
-    assert_eq!((valid_metres(0.001), valid_metres(254.9)), (0.001, 254.9));
-}
-
-#[test]
 fn the_class_table_knows_classes_ignored_numbers_and_nothing_else() {
-    let table = class_table(2, Some(&[7, 9]), &[0, 255]);
-    assert_eq!((table[7], table[9], table[0], table[255]), (0.0, 1.0, IGNORE, IGNORE));
-    assert!(table[1].is_nan() && table[8].is_nan());
-    let plain = class_table(3, None, &[255]);
-    assert_eq!((plain[0], plain[2], plain[255]), (0.0, 2.0, IGNORE));
-    assert!(plain[3].is_nan());
+    let table = ClassTable::new(2, Some(&[7, 9]), &[0, 255]);
+    assert_eq!([7, 9, 0, 255].map(|id| table.class(id)), [0.0, 1.0, IGNORE, IGNORE]);
+    let plain = ClassTable::new(3, None, &[255]);
+    assert_eq!([0, 2, 255].map(|id| plain.class(id)), [0.0, 2.0, IGNORE]);
+    let negative = ClassTable::new(2, Some(&[-3, 5]), &[-1]);
+    assert_eq!([-3, 5, -1].map(|id| negative.class(id)), [0.0, 1.0, IGNORE]);
+    for (table, others) in [
+        (table, vec![1, 8, -1, 256]),
+        (plain, vec![3, -1]),
+        (negative, vec![-4, -2, 0, 6, i32::MIN, i32::MAX]),
+    ] {
+        for id in others {
+            assert!(table.class(id).is_nan(), "{id}");
+        }
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn orientation_tags_are_applied_only_when_asked_for() {
     for (i, expected) in upright.into_iter().enumerate() {
         let bytes = fixture(&format!("exif_{}.jpg", i + 1));
         let stored = parse(&bytes, Orientation::AsStored).unwrap();
-        assert_eq!((stored.width, stored.height), (32, 24));
+        assert_eq!((stored.width, stored.height, usize::from(stored.tag)), (32, 24, i + 1));
         assert_near(quadrants(&stored), [RED, GREEN, BLUE, GREY], 3);
         let turned = parse(&bytes, Orientation::Upright).unwrap();
         assert_eq!((turned.width, turned.height), if i < 4 { (32, 24) } else { (24, 32) });
@@ -179,7 +179,7 @@ fn compressed_profiles_and_texts_cannot_fill_the_memory() {
 
 #[test]
 fn planes_hold_the_bytes_by_channel() {
-    let picture = Photo { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
+    let picture = Photo { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6], tag: 1 };
     let raster = picture.to_raster();
     assert_eq!((raster.channels, raster.height, raster.width), (3, 1, 2));
     assert_eq!(raster.data, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
