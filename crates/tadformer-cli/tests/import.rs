@@ -193,6 +193,20 @@ fn a_configuration_of_ones_own_is_used_instead() {
     let site = "backbone.layers.3.blocks.1.mlp.fc2.lora_shared_B";
     assert!(said.err.contains(&format!("`{site}` has shape [128, 4], expected [128, 5]")), "{}", said.err);
     program.refuses(&["import", CHECKPOINT, "--output", "run"], &["`run`", "is there already"]);
+
+    // A number that is none, in a copy of the checkpoint.
+    let mut spoilt = StateDict::new();
+    for tensor in &StateDict::read(CHECKPOINT).unwrap() {
+        let mut values = tensor.to_f32();
+        if tensor.name() == site {
+            values[4 * 7 + 2] = f32::INFINITY;
+        }
+        spoilt.insert(Tensor::from_f32(tensor.name(), tensor.shape().to_vec(), &values).unwrap()).unwrap();
+    }
+    spoilt.write_safetensors(program.path("spoilt.safetensors")).unwrap();
+    let args = ["import", "spoilt.safetensors", "--config", "mine.toml", "--output", "third"];
+    let found = format!("1 of the 512 numbers of `{site}` are not finite in f32, the first is inf at [7, 2]");
+    program.refuses(&args, &["`spoilt.safetensors`", &found]);
     assert!(!program.path("third").exists());
 }
 

@@ -254,6 +254,20 @@ fn what_cannot_be_read_is_named_and_the_rest_is_done() {
 }
 
 #[test]
+fn a_tensor_with_numbers_that_are_not_finite_gives_no_logits() {
+    let program = Program::trained();
+    let mut values = vec![0.5; 3 * 32 * 32];
+    (values[1024 + 35], values[2048]) = (f32::NAN, f32::INFINITY);
+    let mut file = StateDict::new();
+    file.insert(Tensor::from_f32("image", vec![1, 3, 32, 32], &values).unwrap()).unwrap();
+    file.write_safetensors(program.path("bad.safetensors")).unwrap();
+    let args = ["predict", "--run", "run", "--output", "maps", "--input", "bad.safetensors"];
+    let found = "2 of the 3072 numbers of `image` are not finite in f32, the first is NaN at [0, 1, 1, 3]";
+    program.refuses(&args, &["`bad.safetensors`", found]);
+    assert_eq!(program.names("maps"), [""; 0]);
+}
+
+#[test]
 fn a_folder_without_pictures_is_refused() {
     let program = Program::trained();
     std::fs::create_dir(program.path("empty")).unwrap();

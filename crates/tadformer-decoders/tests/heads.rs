@@ -209,7 +209,8 @@ fn features_that_do_not_fit_are_named() {
         refuse(&with(1, zeros(&[1, 10, 14, 10])), &["feature 1", "[1, 10, 14, 10]"]);
         refuse(&with(3, zeros(&[2, 12, 18])), &["feature 3", "[2, 12, 18]"]);
         refuse(&with(0, zeros(&[2, 0, 28, 6])), &["feature 0", "[2, 0, 28, 6]"]);
-        assert!(decoder.forward(&fit, (0, 8), &mut Mode::Eval).is_err());
+        let message = decoder.forward(&fit, (0, 8), &mut Mode::Eval).unwrap_err().to_string();
+        assert!(message.contains("0"), "{message}");
         let point = tensors(&features(1, [(1, 1); 4]));
         let trained = decoder.forward(&point, (8, 8), &mut Mode::Train(&mut rng));
         if matches!(config, DecoderConfig::Deconv { .. }) {
@@ -220,7 +221,8 @@ fn features_that_do_not_fit_are_named() {
         }
     }
     let params = ParamStore::new(0).params();
-    assert!(Decoder::new(&DecoderConfig::default(), "t", DIMS, 0, &params).is_err());
+    let message = Decoder::new(&DecoderConfig::default(), "t", DIMS, 0, &params).unwrap_err().to_string();
+    assert!(message.contains("to 0 outputs; none of them can be 0"), "{message}");
     let message = Decoder::new(&DecoderConfig::Deconv { channels: 0 }, "t", DIMS, 1, &params).unwrap_err();
     assert!(message.to_string().contains("`channels` holds 0"), "{message}");
 }

@@ -2,12 +2,14 @@
 
 use crate::LoraConfig;
 use candle_core::{DType, Device, Result, Tensor, bail};
-use serde::{Deserialize, Serialize};
+use config::PeftConfig;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use tadformer_files::{Durability, WholeFile};
 use tadformer_ops::{Entry, ParamStore, Role};
+
+mod config;
 
 /// What PEFT puts in front of the wrapped model's own names.
 const PREFIX: &str = "base_model.model.";
@@ -23,8 +25,9 @@ const MOST_CONFIG: u64 = 1 << 20;
 /// A layer that was built at `params.pp("encoder").pp("fc1")` is the PEFT module `encoder.fc1`.
 #[derive(Debug, Clone)]
 pub struct LoraAdapter {
-    /// Size of the updates.
-    pub config: LoraConfig,
+    config: LoraConfig,
+    /// Modules whose updates are of another size, by name.
+    others: BTreeMap<String, LoraConfig>,
     /// The factors by full name, as a [`ParamStore`] has them: hand them to [`ParamStore::with_values`].
     pub values: HashMap<String, Tensor>,
 }
@@ -36,10 +39,24 @@ impl LoraAdapter {
     /// An entry that is no low-rank factor: prompts, filters and heads have no place in PEFT's LoRA, and leaving them
     /// out would lose what they learned. A layer without a name, or of another rank.
     pub fn new(entries: &[Entry], config: &LoraConfig) -> Result<Self> {
+        Self { config: *config, others: BTreeMap::new(), values: HashMap::new() }.with_entries(entries)
+    }
+
+    /// The same sizes with the updates among `entries`: what an adapter becomes that was read and trained further.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_entries(&self, entries: &[Entry]) -> Result<Self> {
         let values = entries.iter().map(|entry| (entry.name.clone(), entry.tensor.detach())).collect();
-        let adapter = Self { config: *config, values };
+        let adapter = Self { config: self.config, others: self.others.clone(), values };
         adapter.modules()?;
         Ok(adapter)
+    }
+
+    /// The size of the update of `module`, such as `encoder.fc1`. Folders of PEFT may give each module its own
+    /// (`rank_pattern`, `alpha_pattern`).
+    pub fn config_of(&self, module: &str) -> LoraConfig {
+        self.others.get(module).copied().unwrap_or(self.config)
     }
 
     /// Writes the folder, making it if need be; files that were there are replaced whole.
@@ -48,18 +65,8 @@ impl LoraAdapter {
     /// Values as [`new`](Self::new) refuses them, or a folder that cannot be written to.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let modules = self.modules()?;
-        let config = PeftConfig {
-            peft_type: LORA.to_owned(),
-            task_type: None,
-            base_model_name_or_path: None,
-            r: self.config.rank,
-            lora_alpha: self.config.scale * self.config.rank as f64,
-            lora_dropout: self.config.dropout,
-            target_modules: Some(modules.keys().map(|module| (*module).to_owned()).collect()),
-            bias: NO_BIAS.to_owned(),
-            inference_mode: true,
-            ..PeftConfig::default()
-        };
+        let names: Vec<&str> = modules.keys().copied().collect();
+        let config = config::to_json(&self.config, &names, &self.others);
         let json = serde_json::to_string_pretty(&config).map_err(candle_core::Error::wrap)?;
         let tensors: HashMap<String, Tensor> = modules
             .iter()
@@ -82,8 +89,9 @@ impl LoraAdapter {
     /// Reads a folder that this crate or Hugging Face PEFT wrote; values become `f32`.
     ///
     /// # Errors
-    /// Files that are missing or damaged, an adapter of another kind than LoRA, or a kind of LoRA that these layers do
-    /// not compute (DoRA, transposed weights, trained biases, ranks or scales that differ between layers).
+    /// Files that are missing or damaged, numbers that are not finite, an adapter of another kind than LoRA, or a kind of LoRA
+    /// that these layers do not compute: DoRA and other variants, transposed weights, trained biases, a base that PEFT changed
+    /// before training (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ), or a key that is not known and not off.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
         let length = fs::metadata(&path).map_err(|error| failed("read", &path, error))?.len();
@@ -97,7 +105,7 @@ impl LoraAdapter {
         let config: PeftConfig = serde_json::from_slice(&json).map_err(|error| {
             candle_core::Error::msg(format!("cannot understand `{}`: {error}", path.display()))
         })?;
-        let config = config.lora().map_err(|problem| {
+        let sizes = config.sizes().map_err(|problem| {
             candle_core::Error::msg(format!("cannot use the adapter of `{}`: {problem}", path.display()))
         })?;
         let path = folder.join(WEIGHTS);
@@ -111,9 +119,20 @@ impl LoraAdapter {
                     path.display()
                 );
             };
-            values.insert(ours, tensor.to_dtype(DType::F32)?);
+            let tensor = tensor.to_dtype(DType::F32)?;
+            if let Some(problem) = not_finite(&tensor)? {
+                bail!(
+                    "`{}` has {problem} in `{name}`; a training that diverged writes such files",
+                    path.display()
+                );
+            }
+            values.insert(ours, tensor);
         }
-        let adapter = Self { config, values };
+        let config = sizes.usual();
+        let modules = values.keys().filter_map(|name| factor(name)).map(|(module, _)| module.to_owned());
+        let others = modules.map(|module| (sizes.of(&module), module)).filter(|(size, _)| *size != config);
+        let others = others.map(|(size, module)| (module, size)).collect();
+        let adapter = Self { config, others, values };
         adapter
             .modules()
             .map_err(|error| candle_core::Error::msg(format!("`{}`: {error}", path.display())))?;
@@ -157,10 +176,10 @@ impl LoraAdapter {
             }
             found.entry(module).or_default()[index] = Some(tensor);
         }
-        let rank = self.config.rank;
         found
             .into_iter()
-            .map(|(module, factors)| match factors {
+            .map(|(module, factors)| (module, factors, self.config_of(module).rank))
+            .map(|(module, factors, rank)| match factors {
                 [Some(a), Some(b)] if a.dims2()?.0 == rank && b.dims2()?.1 == rank => Ok((module, [a, b])),
                 [Some(a), Some(b)] => bail!(
                     "the update of `{module}` has factors {:?} and {:?}, expected the rank {rank} of its configuration",
@@ -189,74 +208,18 @@ fn our_name(theirs: &str) -> Option<String> {
     })
 }
 
-const LORA: &str = "LORA";
-const NO_BIAS: &str = "none";
-
-/// The keys of `adapter_config.json` that say what a LoRA computes, and those that PEFT needs to find its layers.
-/// Others are not read; those with defaults are not written.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct PeftConfig {
-    peft_type: String,
-    task_type: Option<String>,
-    base_model_name_or_path: Option<String>,
-    r: usize,
-    lora_alpha: f64,
-    lora_dropout: f64,
-    /// Names, or one pattern in files of others: which tensors there are says the same.
-    #[serde(deserialize_with = "any")]
-    target_modules: Option<Vec<String>>,
-    bias: String,
-    inference_mode: bool,
-    #[serde(skip_serializing)]
-    use_dora: bool,
-    #[serde(skip_serializing)]
-    use_rslora: bool,
-    #[serde(skip_serializing)]
-    fan_in_fan_out: bool,
-    #[serde(skip_serializing)]
-    rank_pattern: Option<BTreeMap<String, f64>>,
-    #[serde(skip_serializing)]
-    alpha_pattern: Option<BTreeMap<String, f64>>,
-}
-
-/// Accepts and forgets a value of any type.
-fn any<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<Vec<String>>, D::Error> {
-    serde::de::IgnoredAny::deserialize(deserializer).map(|_| None)
-}
-
-impl PeftConfig {
-    /// The same in our words, or what these layers cannot do.
-    fn lora(&self) -> std::result::Result<LoraConfig, String> {
-        if self.peft_type != LORA {
-            return Err(format!("`peft_type` is `{}`, expected `{LORA}`", self.peft_type));
-        }
-        if self.r == 0 || !self.lora_alpha.is_finite() || !(0.0..1.0).contains(&self.lora_dropout) {
-            return Err(format!(
-                "`r` is {}, `lora_alpha` {}, `lora_dropout` {}; expected a rank of at least 1, a finite factor and a \
-                 probability below 1",
-                self.r, self.lora_alpha, self.lora_dropout
-            ));
-        }
-        let patterned = [&self.rank_pattern, &self.alpha_pattern]
-            .into_iter()
-            .flatten()
-            .any(|pattern| !pattern.is_empty());
-        let foreign = [
-            ("use_dora", self.use_dora),
-            ("fan_in_fan_out", self.fan_in_fan_out),
-            ("bias", !["", NO_BIAS].contains(&self.bias.as_str())),
-            ("rank_pattern or alpha_pattern", patterned),
-        ];
-        if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
-            return Err(format!("it sets `{key}`, which these layers do not compute"));
-        }
-        let rank = self.r as f64;
-        let scale = self.lora_alpha / if self.use_rslora { rank.sqrt() } else { rank };
-        Ok(LoraConfig { rank: self.r, scale, dropout: self.lora_dropout })
-    }
+/// How many numbers are NaN or infinite, and where the first is; nothing if there are none.
+fn not_finite(tensor: &Tensor) -> Result<Option<String>> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    let Some(first) = values.iter().position(|value| !value.is_finite()) else { return Ok(None) };
+    let count = values.iter().filter(|value| !value.is_finite()).count();
+    let sides = tensor.dims().iter().rev();
+    let (mut index, _) = sides.fold((Vec::new(), first), |(mut index, rest), side| {
+        index.push(rest % side);
+        (index, rest / side)
+    });
+    index.reverse();
+    Ok(Some(format!("{count} numbers that are not finite, the first {} at {index:?},", values[first])))
 }
 
 fn failed(action: &str, path: &Path, error: std::io::Error) -> candle_core::Error {

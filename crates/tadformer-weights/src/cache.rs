@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{CacheRepo, Repo, RepoType};
 use sha2::{Digest, Sha256};
 
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::known::{KNOWN_MODELS, known_model};
 
@@ -78,8 +79,8 @@ impl Cache {
         Self { root: root.into() }
     }
 
-    /// The user's cache: `HF_HUB_CACHE`, else `$HF_HOME/hub`, else `$XDG_CACHE_HOME/huggingface/hub`, else
-    /// `~/.cache/huggingface/hub`.
+    /// The user's cache: `HF_HUB_CACHE`, else its former name `HUGGINGFACE_HUB_CACHE`, else `$HF_HOME/hub`, else
+    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`; `~` and `$NAME` in them are expanded.
     ///
     /// # Errors
     /// None of these and no home folder is set.
@@ -92,11 +93,7 @@ impl Cache {
     /// # Errors
     /// None of the variables is set.
     pub fn from_vars(var: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let set = |name: &str| var(name).filter(|value| !value.is_empty());
-        if let Some(cache) = set("HF_HUB_CACHE") {
-            return Ok(Self::new(cache));
-        }
-        hugging_face_home(var).map(|home| Self::new(home.join("hub")))
+        environment::cache(var).map(Self::new)
     }
 
     /// The folder itself.
@@ -153,19 +150,6 @@ impl Cache {
     }
 }
 
-/// `HF_HOME` or what stands for it.
-pub(crate) fn hugging_face_home(var: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf> {
-    let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(home) = set("HF_HOME") {
-        return Ok(home);
-    }
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let cache = cache.or_else(|| set("USERPROFILE").map(|home| home.join(".cache")));
-    cache.map(|cache| cache.join("huggingface")).ok_or_else(|| {
-        Error::Environment("HOME is not set; set HF_HOME to the folder that should hold it".to_owned())
-    })
-}
-
 /// The checksum in the name of the blob that a snapshot's link points to, if it has one.
 fn blob_checksum(snapshot: &Path) -> Option<String> {
     let blob = std::fs::read_link(snapshot).ok()?;
@@ -219,10 +203,6 @@ fn locate_in(cache: &dyn Fn() -> Result<Cache>, name_or_path: &str) -> Result<Pa
 mod tests {
     use super::*;
 
-    fn vars<'a>(set: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
-        move |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-    }
-
     fn source(revision: &str, sha256: Option<String>) -> Source {
         Source {
             repo: "org/name".into(),
@@ -249,15 +229,6 @@ mod tests {
         Cache::new(folder)
     }
 
-    #[test]
-    fn the_cache_folder_follows_the_environment() {
-        let root = |set: &[(&str, &str)]| Cache::from_vars(&vars(set)).map(|cache| cache.root().to_owned());
-        assert_eq!(root(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")]).unwrap(), Path::new("/c"));
-        assert_eq!(root(&[("HF_HOME", "/h"), ("HOME", "/u")]).unwrap(), Path::new("/h/hub"));
-        assert_eq!(root(&[("HF_HOME", ""), ("HOME", "/u")]).unwrap(), Path::new("/u/.cache/huggingface/hub"));
-        assert!(root(&[]).unwrap_err().to_string().contains("set HF_HOME"));
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_cached_file_is_found_and_its_checksum_verified() {
@@ -268,7 +239,9 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"weights");
         assert!(cache.verified(&source("0123", Some(sum.clone()))).unwrap().is_some());
         assert!(cache.verified(&source("v2", None)).unwrap().is_none());
-        assert!(cache.verified(&source("main", Some("0".repeat(64)))).is_err());
+        let pinned = source("main", Some("0".repeat(64)));
+        let message = cache.verified(&pinned).unwrap_err().to_string();
+        assert!(message.contains(&format!("is {sum}, expected 000")), "{message}");
         std::fs::write(folder.path().join("models--org--name/blobs").join(&sum), b"weighty").unwrap();
         let message = cache.verified(&source("main", None)).unwrap_err().to_string();
         assert!(message.contains(&sum) && message.contains("delete it"), "{message}");
@@ -276,17 +249,25 @@ mod tests {
 
     #[test]
     fn a_source_cannot_leave_the_cache() {
+        let refused = |source: &Source| match source.check() {
+            Err(Error::Environment(reason)) => reason,
+            other => panic!("{source:?}: {other:?}"),
+        };
         for bad in ["..", "a/../b", "/etc", "a//b", "", "a b", "a?b", "a%2fb", "a\\b", "a\0"] {
             let file = Source { file: bad.to_owned(), ..source("main", None) };
-            assert!(file.check().is_err(), "{bad:?}");
-            assert!(source(bad, None).check().is_err(), "{bad:?}");
+            assert_eq!(refused(&file), format!("the file `{bad}` is not a relative path"));
+            assert_eq!(
+                refused(&source(bad, None)),
+                format!("the revision `{bad}` is not a branch, tag or commit")
+            );
         }
         for bad in ["name", "a/b/c", "../name", "org/.."] {
             let repo = Source { repo: bad.to_owned(), ..source("main", None) };
-            assert!(repo.check().is_err(), "{bad:?}");
+            assert_eq!(refused(&repo), format!("the repository `{bad}` is not `organisation/name`"));
         }
-        assert!(source("main", Some("abc".into())).check().is_err());
-        assert!(source("refs/pr/1", None).check().is_ok());
+        let short = refused(&source("main", Some("abc".into())));
+        assert_eq!(short, "the checksum `abc` is not 64 lower-case hexadecimal digits");
+        source("refs/pr/1", None).check().unwrap();
     }
 
     #[test]

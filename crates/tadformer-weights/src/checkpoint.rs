@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bytes::Bytes;
 use crate::error::{Parse, Result, refuse};
+use crate::limits::FileLimits;
 use crate::pickle::{self, Arena, Node, PickleValue, StorageSpec, TensorSpec};
 use crate::state_dict::Tensor;
 use crate::zip::Archive;
@@ -32,7 +33,7 @@ impl Checkpoint {
     /// file's own length justifies.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_bytes(path, Bytes::read(path)?)
+        Self::from_bytes(path, Bytes::read(path)?, &FileLimits::default())
     }
 
     /// Whether `bytes` begin as one of the two formats does.
@@ -41,8 +42,9 @@ impl Checkpoint {
     }
 
     /// Reads the contents of `path` from memory.
-    pub(crate) fn from_bytes(path: &Path, bytes: Bytes) -> Result<Self> {
-        let parsed = if Archive::recognises(&bytes) { read_zip(bytes) } else { read_legacy(bytes) };
+    pub(crate) fn from_bytes(path: &Path, bytes: Bytes, limits: &FileLimits) -> Result<Self> {
+        let parsed =
+            if Archive::recognises(&bytes) { read_zip(bytes, limits) } else { read_legacy(bytes, limits) };
         let (arena, storages) = parsed.map_err(|refusal| refusal.at(path))?;
         Ok(Self { path: path.to_owned(), arena, storages })
     }
@@ -57,12 +59,14 @@ impl Checkpoint {
         PickleValue::new(&self.arena, self.arena.root)
     }
 
-    /// The tensor that `value` is, under the name `name`: shared with the file if contiguous there, copied if not.
+    /// The tensor that `value` is, under the name `name`: shared with the file if contiguous there and stored with its own
+    /// sign, copied if not.
     /// `None` if it is something else. A value of another checkpoint gives `None` or a wrong tensor.
     pub fn tensor(&self, name: &str, value: PickleValue<'_>) -> Option<Tensor> {
         let spec = self.arena.tensors.get(value.tensor_index()? as usize)?;
         let storage = &self.storages[spec.storage as usize];
         let bytes = contiguous(spec, storage);
+        let bytes = if spec.negated { negated(&bytes, spec.dtype.size()) } else { bytes };
         Some(Tensor::checked(name.to_owned(), spec.dtype, spec.shape.clone(), bytes))
     }
 
@@ -78,8 +82,8 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
-fn read_zip(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
-    let archive = Archive::open(bytes)?;
+fn read_zip(bytes: Bytes, limits: &FileLimits) -> Parse<(Arena, Vec<Bytes>)> {
+    let archive = Archive::open(bytes, limits)?;
     let mut pickles = archive
         .names()
         .filter(|name| name.split('/').nth(1) == Some("data.pkl") && name.matches('/').count() == 1);
@@ -95,10 +99,10 @@ fn read_zip(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
     if archive.size(&order).is_some() && &*archive.read(&order)? != b"little" {
         return refuse("it was written on a big-endian machine; save it again on a little-endian one");
     }
-    if archive.size(&name).is_some_and(|size| size > pickle::MAX_PICKLE_BYTES) {
-        return refuse(format!("its pickle is larger than {} bytes", pickle::MAX_PICKLE_BYTES));
+    if archive.size(&name).is_some_and(|size| size > limits.pickle_bytes) {
+        return refuse(format!("its pickle is larger than {} bytes", limits.pickle_bytes));
     }
-    let (arena, _) = pickle::run(archive.read(&name)?)?;
+    let (arena, _) = pickle::run(archive.read(&name)?, limits)?;
     if arena.tensors.is_empty() && archive.names().any(|name| name.starts_with(&format!("{prefix}code/"))) {
         return refuse("it is a TorchScript program; save the `state_dict()` of the module instead");
     }
@@ -125,15 +129,15 @@ fn read_zip(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
     Ok((arena, storages))
 }
 
-fn read_legacy(bytes: Bytes) -> Parse<(Arena, Vec<Bytes>)> {
+fn read_legacy(bytes: Bytes, limits: &FileLimits) -> Parse<(Arena, Vec<Bytes>)> {
     if !bytes.starts_with(LEGACY_START) {
         return refuse("it is neither a safetensors file nor one of `torch.save`");
     }
     let mut at = LEGACY_START.len();
     let mut next = |what: &str| -> Parse<(Arena, usize)> {
         let rest = bytes.slice(at..bytes.len()).expect("`at` lies inside");
-        let (arena, length) =
-            pickle::run(rest).map_err(|refusal| crate::error::Refusal(format!("{what}: {}", refusal.0)))?;
+        let (arena, length) = pickle::run(rest, limits)
+            .map_err(|refusal| crate::error::Refusal(format!("{what}: {}", refusal.0)))?;
         at += length;
         Ok((arena, at))
     };
@@ -216,6 +220,15 @@ fn contiguous(spec: &TensorSpec, storage: &Bytes) -> Bytes {
             at -= spec.strides[axis] * index[axis];
             index[axis] = 0;
         }
+    }
+    bytes.into()
+}
+
+/// Floats of `size` bytes with the other sign, which is the highest bit of the last byte.
+fn negated(bytes: &[u8], size: usize) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for last in bytes.iter_mut().skip(size - 1).step_by(size) {
+        *last ^= 0x80;
     }
     bytes.into()
 }

@@ -69,6 +69,32 @@ impl Dtype {
         }
     }
 
+    /// As [`extend_f32`](Self::extend_f32); returns whether every number that was added is finite.
+    ///
+    /// The numbers are looked at while they are in the first-level cache, so that it takes no second way through memory.
+    pub(crate) fn extend_finite_f32(self, bytes: &[u8], out: &mut Vec<f32>) -> bool {
+        /// Elements at a time: 8 KiB of `f32`.
+        const RUN: usize = 2048;
+        let mut finite = true;
+        for run in bytes.chunks(RUN * self.size()) {
+            let first = out.len();
+            self.extend_f32(run, out);
+            finite &= all_finite(&out[first..]);
+        }
+        finite
+    }
+
+    /// The element at the beginning of `bytes`, as it is stored; `None` if there is none.
+    pub(crate) fn first_f64(self, bytes: &[u8]) -> Option<f64> {
+        let bytes = bytes.get(..self.size())?;
+        if self == Self::F64 {
+            return bytes.first_chunk().map(|&b| f64::from_le_bytes(b));
+        }
+        let mut one = Vec::with_capacity(1);
+        self.extend_f32(bytes, &mut one);
+        one.first().map(|&value| f64::from(value))
+    }
+
     /// The type of a safetensors header, or `None` for the sub-byte, 8-bit float and complex types no Swin uses.
     pub(crate) fn from_safetensors(dtype: safetensors::Dtype) -> Option<Self> {
         use safetensors::Dtype as S;
@@ -136,6 +162,13 @@ fn extend<const N: usize>(bytes: &[u8], out: &mut Vec<f32>, convert: impl Fn([u8
     out.extend(elements.iter().map(|&element| convert(element)));
 }
 
+/// Whether no number is NaN or infinite. Those have an exponent of ones, which one more turns into a sign; without branches
+/// this is three vector instructions a register.
+fn all_finite(values: &[f32]) -> bool {
+    let carried = values.iter().fold(0, |carried, v| carried | ((v.to_bits() & 0x7f80_0000) + 0x0080_0000));
+    carried >> 31 == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +198,29 @@ mod tests {
         assert_eq!(converted(Dtype::I8, &[0xff]), [-1.0]);
         assert_eq!(converted(Dtype::U8, &[0xff]), [255.0]);
         assert_eq!(converted(Dtype::Bool, &[0, 1, 2]), [0.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_seen_wherever_they_are() {
+        let finite = |dtype: Dtype, bytes: &[u8]| dtype.extend_finite_f32(bytes, &mut Vec::new());
+        let good = [0.0, -0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, -1e-40];
+        for count in [0, 1, 7, 2047, 2048, 2049, 5000] {
+            let values: Vec<f32> = (0..count).map(|i| good[i % good.len()]).collect();
+            let mut bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert!(finite(Dtype::F32, &bytes), "{count}");
+            for at in [0, count / 2, count.saturating_sub(1)].into_iter().filter(|_| count > 0) {
+                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let before: [u8; 4] = *bytes[4 * at..].first_chunk().unwrap();
+                    bytes[4 * at..][..4].copy_from_slice(&bad.to_le_bytes());
+                    assert!(!finite(Dtype::F32, &bytes), "{bad} at {at} of {count}");
+                    bytes[4 * at..][..4].copy_from_slice(&before);
+                }
+            }
+        }
+        assert!(!finite(Dtype::F16, &[0, 0x3c, 0, 0x7c]) && finite(Dtype::F16, &[0xff, 0x7b]));
+        assert!(!finite(Dtype::BF16, &[0xc0, 0x7f]) && finite(Dtype::BF16, &[0x7f, 0x7f]));
+        // Finite where it is stored, and not in `f32`.
+        assert!(!finite(Dtype::F64, &1e39f64.to_le_bytes()) && finite(Dtype::F64, &1e38f64.to_le_bytes()));
+        assert!(finite(Dtype::U64, &[0xff; 8]) && finite(Dtype::I8, &[0xff]));
     }
 }

@@ -3,12 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fit::Mismatch;
-
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A weight file that could not be read, named, fitted or fetched.
+/// A weight file that could not be read, named, used or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused: the path does not exist, cannot be read, the disk is full.
@@ -43,9 +41,9 @@ pub enum Error {
     /// The names in the file follow none of the known Swin layouts, or follow one incompletely.
     #[error("cannot map tensor names: {0}")]
     Names(String),
-    /// The file's tensors are not those the model asks for.
+    /// A tensor with numbers that no weight, picture or moment can be.
     #[error(transparent)]
-    Mismatch(#[from] Box<Mismatch>),
+    NotFinite(#[from] NotFinite),
     /// A model name that is in no table and a path that does not exist.
     #[error("no weights `{name}`: neither a file nor a known model ({known})")]
     UnknownModel {
@@ -84,6 +82,22 @@ impl Error {
     pub(crate) fn tensor(doing: &'static str, name: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { doing, name: name.to_owned(), reason: reason.into() }
     }
+}
+
+/// How many numbers of a tensor are NaN, infinite, or beyond the range of `f32`, and where the first of them is.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{count} of the {of} numbers of `{name}` are not finite in f32, the first is {value} at {index:?}")]
+pub struct NotFinite {
+    /// The tensor's name.
+    pub name: String,
+    /// How many numbers are not finite.
+    pub count: usize,
+    /// How many numbers the tensor has.
+    pub of: usize,
+    /// Place of the first, outermost side first.
+    pub index: Vec<usize>,
+    /// The first as it is stored.
+    pub value: f64,
 }
 
 /// Why a parser stopped; the caller, who knows the path, makes it an [`Error::Refused`].

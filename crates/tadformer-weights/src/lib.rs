@@ -1,14 +1,15 @@
 //! Weight files in: safetensors and PyTorch pickles, the published names of Swin, and the Hugging Face Hub's cache.
 //!
-//! This crate knows no model and no tensor library: it turns files into named arrays of bytes. Nothing in a file is
-//! executed, and nothing is allocated that the file's own length does not justify, so files of strangers may be read.
+//! This crate builds no model and knows no tensor library: it turns files into named arrays of bytes. Of Swin it knows the
+//! names, and the sizes that they tell ([`names`], [`Variant`]). Nothing in a file is executed, and nothing is allocated that
+//! the file's own length does not justify, so files of strangers may be read.
 //!
 //! The way of a pretrained backbone: [`locate`] finds the file, [`StateDict::read`] reads it, [`names::map`] gives its
-//! tensors our names, [`names::Mapped::resize_position_bias`] adapts it to another window, and [`fit`] hands out exactly
-//! what the model wants or lists every difference.
+//! tensors the names of our Swin, [`names::Mapped::resize_position_bias`] adapts it to another window, and
+//! [`Tensor::to_finite_f32`] gives its numbers.
 //!
 //! ```
-//! use tadformer_weights::{StateDict, Tensor, fit, names};
+//! use tadformer_weights::{StateDict, Tensor, names};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("tiny.safetensors");
@@ -19,12 +20,13 @@
 //!
 //! let mapped = names::map(&StateDict::read(&path)?)?;
 //! assert_eq!(mapped.ignored[0].name, "head.fc.bias");
-//! let fitted = fit(&mapped, &[("backbone.patch_embed.norm.weight".to_owned(), vec![2])])?;
-//! assert_eq!(fitted.tensors()[0].to_f32(), [1.0, 2.0]);
+//! let weight = mapped.tensors.get("backbone.patch_embed.norm.weight").expect("it was in the file");
+//! assert_eq!(weight.to_finite_f32()?, [1.0, 2.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod error;
+mod limits;
 mod large_pages;
 mod fill;
 mod bytes;
@@ -39,8 +41,8 @@ mod wrapper;
 pub mod names;
 mod position_bias;
 mod variant;
-mod fit;
 mod known;
+mod environment;
 mod cache;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -49,9 +51,9 @@ pub use bytes::Bytes;
 pub use cache::{Cache, Source, locate};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
-pub use error::{Error, Result};
-pub use fit::{Differing, Fitted, Mismatch, fit};
+pub use error::{Error, NotFinite, Result};
 pub use known::{KNOWN_MODELS, KnownModel, known_model};
+pub use limits::FileLimits;
 pub use pickle::PickleValue;
 pub use position_bias::{ResizedTable, resize_table};
 pub use safetensors_writer::SafetensorsWriter;

@@ -32,7 +32,7 @@ impl Mapped {
         let mut resized = Vec::new();
         for (name, shape) in wanted.iter().filter(|(name, _)| name.ends_with(NAME)) {
             let (Some(table), &[rows, heads]) = (self.tensors.get(name), &shape[..]) else { continue };
-            // Another number of heads is another model: `fit` reports it with everything else.
+            // Another number of heads is another model: whoever takes the tensors says so, with everything else.
             if table.shape().len() != 2 || table.shape()[0] == rows || table.shape()[1] != heads {
                 continue;
             }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Error, NotFinite, Result};
 use crate::large_pages::welcome_large_pages;
+use crate::limits::FileLimits;
 use crate::safetensors_file;
 
 /// A named array: row-major, little-endian, its bytes shared with the file it came from.
@@ -81,6 +82,40 @@ impl Tensor {
         welcome_large_pages(&mut values);
         self.dtype.extend_f32(&self.bytes, &mut values);
         values
+    }
+
+    /// As [`to_f32`](Self::to_f32), where every number has to be one: a NaN spreads over all that is computed from it.
+    ///
+    /// # Errors
+    /// [`NotFinite`] if there is a NaN, an infinity, or a number beyond the range of `f32`.
+    pub fn to_finite_f32(&self) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(self.bytes.len() / self.dtype.size());
+        welcome_large_pages(&mut values);
+        if self.dtype.extend_finite_f32(&self.bytes, &mut values) {
+            return Ok(values);
+        }
+        Err(self.not_finite_of(&values).expect("one was seen").into())
+    }
+
+    /// Its numbers that are NaN, infinite, or beyond the range of `f32`; `None` if there are none.
+    pub fn not_finite(&self) -> Option<NotFinite> {
+        self.not_finite_of(&self.to_f32())
+    }
+
+    fn not_finite_of(&self, values: &[f32]) -> Option<NotFinite> {
+        let first = values.iter().position(|value| !value.is_finite())?;
+        let mut index = vec![0; self.shape.len()];
+        let mut rest = first;
+        for (place, side) in index.iter_mut().zip(&self.shape).rev() {
+            (*place, rest) = (rest % side, rest / side);
+        }
+        Some(NotFinite {
+            name: self.name.clone(),
+            count: values.iter().filter(|value| !value.is_finite()).count(),
+            of: values.len(),
+            index,
+            value: self.dtype.first_f64(&self.bytes[first * self.dtype.size()..])?,
+        })
     }
 
     /// The same array under another name.
@@ -158,9 +193,17 @@ impl StateDict {
     /// # Errors
     /// Those of [`read`](Self::read), but for reading.
     pub fn from_bytes(path: &Path, bytes: impl Into<Bytes>) -> Result<Self> {
+        Self::from_bytes_within(path, bytes, &FileLimits::default())
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), with other limits to what a PyTorch file may ask for.
+    ///
+    /// # Errors
+    /// Those of [`from_bytes`](Self::from_bytes).
+    pub fn from_bytes_within(path: &Path, bytes: impl Into<Bytes>, limits: &FileLimits) -> Result<Self> {
         let bytes = bytes.into();
         if Checkpoint::recognises(&bytes) {
-            return Checkpoint::from_bytes(path, bytes)?.into_state_dict(None);
+            return Checkpoint::from_bytes(path, bytes, limits)?.into_state_dict(None);
         }
         safetensors_file::read(&bytes).map_err(|refusal| refusal.at(path))
     }
@@ -262,5 +305,25 @@ impl<'a> IntoIterator for &'a StateDict {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_finite_is_told_with_its_place() {
+        let mut values = [0.5f32; 12];
+        let tensor = |values: &[f32]| Tensor::from_f32("attn.qkv.weight", vec![2, 3, 2], values).unwrap();
+        assert_eq!(tensor(&values).to_finite_f32().unwrap(), values);
+        (values[7], values[10]) = (f32::NEG_INFINITY, f32::NAN);
+        assert_eq!(
+            tensor(&values).to_finite_f32().unwrap_err().to_string(),
+            "2 of the 12 numbers of `attn.qkv.weight` are not finite in f32, the first is -inf at [1, 0, 1]"
+        );
+        let large = Tensor::new("scale", Dtype::F64, vec![], 1e300f64.to_le_bytes().to_vec()).unwrap();
+        let found = large.not_finite().unwrap();
+        assert_eq!((found.value, found.index, found.count), (1e300, vec![], 1));
     }
 }

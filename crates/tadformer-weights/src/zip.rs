@@ -8,14 +8,7 @@ use std::ops::Range;
 
 use crate::bytes::Bytes;
 use crate::error::{Parse, Refusal, refuse};
-
-/// More entries than a checkpoint of any published model has by two orders of magnitude.
-const MAX_ENTRIES: u64 = 65_536;
-/// PyTorch stores its entries; someone who packs them gains less than 2:1 on trained weights, and some dozens on
-/// buffers. Deflate itself can reach 1032:1.
-const MAX_RATIO: u64 = 64;
-/// Small entries may exceed the ratio: 64 KiB of zeros are harmless.
-const FREE_BYTES: u64 = 64 * 1024;
+use crate::limits::FileLimits;
 
 const END: u32 = 0x0605_4b50;
 const END64: u32 = 0x0606_4b50;
@@ -47,8 +40,8 @@ impl Archive {
 
     /// Reads the table of contents and checks each entry: inside the file, overlapping no other, with a local header
     /// that says the same, named once, with a plausible size.
-    pub(crate) fn open(bytes: Bytes) -> Parse<Self> {
-        let directory = find_directory(&bytes)?;
+    pub(crate) fn open(bytes: Bytes, limits: &FileLimits) -> Parse<Self> {
+        let directory = find_directory(&bytes, limits.entries)?;
         let mut entries = HashMap::new();
         let mut occupied = vec![directory.range.clone()];
         let mut inflated_total = 0u64;
@@ -58,7 +51,7 @@ impl Archive {
             at = record.end;
             let (span, data) = locate_data(&bytes, directory.range.start, &record)?;
             occupied.push(span);
-            inflated_total = inflated_total.saturating_add(check_ratio(&record)?);
+            inflated_total = inflated_total.saturating_add(check_ratio(&record, limits)?);
             let entry = Entry {
                 size: to_usize(record.size, "an entry's size")?,
                 data,
@@ -73,7 +66,8 @@ impl Archive {
         if at != directory.range.end {
             return refuse("the archive's table of contents is longer than its entries");
         }
-        if inflated_total > (bytes.len() as u64).saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES) {
+        let most = (bytes.len() as u64).saturating_mul(limits.ratio).saturating_add(limits.free_bytes);
+        if inflated_total > most {
             return refuse("the archive's entries unpack to more than its length allows (a zip bomb?)");
         }
         refuse_overlap(occupied)?;
@@ -133,7 +127,7 @@ struct Directory {
 }
 
 /// Finds the table of contents from the record at the end of the file.
-fn find_directory(bytes: &[u8]) -> Parse<Directory> {
+fn find_directory(bytes: &[u8], most_entries: u64) -> Parse<Directory> {
     let Some(last) = bytes.len().checked_sub(END_LEN) else {
         return refuse("it is too short for an archive; the download or copy was cut off");
     };
@@ -160,8 +154,8 @@ fn find_directory(bytes: &[u8]) -> Parse<Directory> {
         (entries, size, start) = (field64(32)?, field64(40)?, field64(48)?);
         limit = at;
     }
-    if entries > MAX_ENTRIES {
-        return refuse(format!("the archive claims {entries} entries; at most {MAX_ENTRIES} are read"));
+    if entries > most_entries {
+        return refuse(format!("the archive claims {entries} entries; at most {most_entries} are read"));
     }
     if size / (CENTRAL_LEN as u64) < entries {
         return refuse(format!("the archive claims {entries} entries in a table of {size} bytes"));
@@ -291,14 +285,14 @@ fn locate_data(bytes: &[u8], limit: usize, record: &Central) -> Parse<(Range<usi
 }
 
 /// Refuses an entry that unpacks to implausibly many bytes; returns the bytes it unpacks to if it is deflated.
-fn check_ratio(record: &Central) -> Parse<u64> {
+fn check_ratio(record: &Central, limits: &FileLimits) -> Parse<u64> {
     if !record.deflated {
         return Ok(0);
     }
-    if record.size > FREE_BYTES && record.size / MAX_RATIO > record.packed {
+    if record.size > limits.free_bytes && record.size > record.packed.saturating_mul(limits.ratio) {
         return refuse(format!(
-            "the entry `{}` declares {} bytes unpacked from {}: more than {MAX_RATIO}:1 (a zip bomb?)",
-            record.name, record.size, record.packed
+            "the entry `{}` declares {} bytes unpacked from {}: more than {}:1 (a zip bomb?)",
+            record.name, record.size, record.packed, limits.ratio
         ));
     }
     Ok(record.size)

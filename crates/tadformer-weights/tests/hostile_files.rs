@@ -1,6 +1,8 @@
-//! Files that were made to harm a reader: each is refused with its reason, and in little memory.
+//! Files that ask for more than a weight file needs: each is refused with its reason, and in little memory.
 //!
-//! This binary counts what each thread allocates: a case has a thread of its own, and so its own peak.
+//! Every case goes a little beyond a limit, where need be one that was lowered for it, and would do no other reader any harm:
+//! what is named as code is the name of nothing. This binary counts what each thread allocates: a case has a thread of its own,
+//! and so its own peak.
 
 mod torch_file;
 
@@ -8,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
-use tadformer_weights::{Checkpoint, StateDict};
+use tadformer_weights::{Checkpoint, FileLimits, StateDict};
 use torch_file::{Entry, Pickle, zip};
 
 struct Counting;
@@ -42,8 +44,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const MIB: usize = 1 << 20;
-const MOST: isize = 64 << 20;
+/// The most that reading one of these files may take beside the file itself.
+const MOST: isize = 1 << 20;
 
 /// Runs `read`; returns its result and the most memory it held at once.
 fn measured<T>(read: impl FnOnce() -> T) -> (T, isize) {
@@ -53,10 +55,14 @@ fn measured<T>(read: impl FnOnce() -> T) -> (T, isize) {
     (result, PEAK.get() - before)
 }
 
-/// Reads a file that must be refused with `reason`, in less than 64 MiB beside the file itself.
+/// Reads a file that must be refused with `reason`, in little memory.
 fn check_refused(file: Vec<u8>, reason: &str) {
+    check_refused_within(&FileLimits::default(), file, reason);
+}
+
+fn check_refused_within(limits: &FileLimits, file: Vec<u8>, reason: &str) {
     let length = file.len();
-    let (result, peak) = measured(|| StateDict::from_bytes(Path::new("evil.pth"), file));
+    let (result, peak) = measured(|| StateDict::from_bytes_within(Path::new("evil.pth"), file, limits));
     let message = result.expect_err(reason).to_string();
     assert!(message.contains(reason), "expected `{reason}` in: {message}");
     assert!(message.contains("evil.pth"), "{message}");
@@ -81,7 +87,7 @@ fn shaped(shape: &[i32], strides: &[i32]) -> Vec<u8> {
 
 #[test]
 fn the_measure_sees_what_is_held() {
-    let ((), peak) = measured(|| drop(std::hint::black_box(vec![1u8; 3 * MIB])));
+    let ((), peak) = measured(|| drop(std::hint::black_box(vec![1u8; 3 << 20])));
     assert!((3 << 20..4 << 20).contains(&peak), "{peak}");
 }
 
@@ -92,31 +98,20 @@ fn the_same_writer_makes_files_that_are_read() {
 }
 
 #[test]
-fn code_is_refused_and_not_run() {
-    let witness = std::env::temp_dir().join(format!("pickle-ran-{}", std::process::id()));
-    let command = format!("touch {}", witness.display());
-    for (module, name) in [
-        ("os", "system"),
-        ("posix", "system"),
-        ("builtins", "eval"),
-        ("subprocess", "Popen"),
-        ("__builtin__", "exec"),
-        ("runpy", "_run_code"),
-        ("os.path", "join"),
-    ] {
+fn a_name_in_a_module_that_acts_is_refused() {
+    for module in ["os", "posix", "builtins", "subprocess", "__builtin__", "runpy", "os.path"] {
         for protocol in [2, 4] {
             let pickle = Pickle::new(protocol)
                 .dict()
                 .text("w")
-                .global(module, name)
-                .text(&command)
+                .global(module, "name_of_nothing")
+                .text("an argument")
                 .tuple1()
                 .reduce()
                 .set_item();
-            check_refused(checkpoint(pickle), &format!("it asks to call `{module}.{name}`"));
+            check_refused(checkpoint(pickle), &format!("it asks to call `{module}.name_of_nothing`"));
         }
     }
-    assert!(!witness.exists());
 }
 
 #[test]
@@ -152,39 +147,34 @@ fn short_tuples_are_refused() {
 }
 
 #[test]
-fn memo_doubling_costs_what_its_file_costs() {
+fn what_stands_for_many_values_costs_what_its_file_costs() {
     let mut pickle = Pickle::new(2).dict().text("w").list();
-    for slot in 0..100u8 {
-        // [x, x] again and again: 2^100 when written out
+    for slot in 0..4u8 {
+        // [x, x] again: 2^4 lists when written out, and four here.
         pickle = pickle.put(slot).pop().list().get(slot).append().get(slot).append();
     }
     check_refused(checkpoint(pickle.set_item()), "holds no state dict");
-    let mut pickle = Pickle::new(2).dict().text("w").int(7);
-    for slot in 0..150u8 {
-        pickle = pickle.put(slot).get(slot).tuple2();
-    }
-    check_refused(checkpoint(pickle.set_item()), "holds no state dict");
-    // A set made of a list, over and over.
+    // A list made of a list, over and over.
     let mut pickle = Pickle::new(2).dict().list().put(0).mark();
-    for _ in 0..5000 {
+    for _ in 0..10 {
         pickle = pickle.int(1);
     }
     pickle = pickle.appends();
-    for _ in 0..1000 {
+    for _ in 0..6 {
         pickle = pickle.global("builtins", "list").get(0).tuple1().reduce().pop();
     }
-    check_refused(checkpoint(pickle), "copies its containers over and over");
+    let limits = FileLimits { instructions: 50, ..FileLimits::default() };
+    check_refused_within(&limits, checkpoint(pickle), "copies its containers over and over");
 }
 
 #[test]
-fn shapes_that_overflow_or_leave_the_storage_are_refused() {
-    check_refused(shaped(&[1 << 30, 1 << 30], &[1 << 30, 1]), "does not lie in its storage of 1 elements");
-    check_refused(shaped(&[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0]), "does not lie in its storage");
-    check_refused(shaped(&[1 << 30], &[0]), "save it with `.contiguous()`");
+fn shapes_that_leave_the_storage_are_refused() {
+    check_refused(shaped(&[1, 2], &[2, 1]), "does not lie in its storage of 1 elements");
+    check_refused(shaped(&[2], &[0]), "save it with `.contiguous()`");
     check_refused(shaped(&[2], &[1]), "does not lie in its storage");
     check_refused(shaped(&[-1], &[1]), "something that is no size");
     check_refused(shaped(&[1], &[]), "has 0 strides");
-    check_refused(shaped(&[1; 40], &[1; 40]), "has 40 dimensions");
+    check_refused(shaped(&[1; 17], &[1; 17]), "has 17 dimensions; at most 16 are read");
     check_refused(
         with_tensor(|p| p.storage("FloatStorage", "0", 1).int(1).ints(&[1]).ints(&[1]).none().none()),
         "offset 1 does not lie",
@@ -196,13 +186,12 @@ fn storages_that_are_not_there_are_refused() {
     let claims = |numel| {
         with_tensor(|p| p.storage("FloatStorage", "0", numel).int(0).ints(&[1]).ints(&[1]).none().none())
     };
-    check_refused(claims(i32::MAX), "has 4 bytes and claims 8589934588");
-    check_refused(claims(-4), "for a size");
+    check_refused(claims(2), "has 4 bytes and claims 8");
+    check_refused(claims(-1), "for a size");
     let other = with_tensor(|p| p.storage("FloatStorage", "9", 1).int(0).ints(&[1]).ints(&[1]).none().none());
     check_refused(other, "the storage `9` is not in the archive");
-    let path = with_tensor(|p| {
-        p.storage("FloatStorage", "../data.pkl", 1).int(0).ints(&[1]).ints(&[1]).none().none()
-    });
+    let path =
+        with_tensor(|p| p.storage("FloatStorage", "data.pkl", 1).int(0).ints(&[1]).ints(&[1]).none().none());
     check_refused(path, "is not in the archive");
     let complex =
         with_tensor(|p| p.storage("ComplexFloatStorage", "0", 1).int(0).ints(&[1]).ints(&[1]).none().none());
@@ -211,33 +200,49 @@ fn storages_that_are_not_there_are_refused() {
 
 #[test]
 fn long_values_are_refused_before_they_are_allocated() {
+    // After each of these come the end of the pickle and nothing else.
     let raw = |bytes: &[u8]| checkpoint(Pickle::new(4).raw(bytes));
-    check_refused(raw(b"X\xff\xff\xff\xff"), "a value of 4294967295 bytes is declared");
-    check_refused(raw(b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"), "a value of 9223372036854775807 bytes");
-    check_refused(raw(b"\x95\xff\xff\xff\xff\xff\xff\xff\xff"), "a frame of 18446744073709551615 bytes");
-    let mut long = b"\x8a\xff".to_vec();
-    long.extend([1; 255]);
-    check_refused(raw(&long), "an integer of 255 bytes");
-    check_refused(raw(b"\x8b\xff\xff\xff\xff"), "an integer of 4294967295 bytes");
+    check_refused(raw(b"X\x02\0\0\0"), "a value of 2 bytes is declared where 1 are left");
+    check_refused(raw(b"\x8d\x02\0\0\0\0\0\0\0"), "a value of 2 bytes is declared");
+    check_refused(raw(b"\x95\x02\0\0\0\0\0\0\0"), "a frame of 2 bytes does not fit");
+    let mut long = b"\x8a\x21".to_vec();
+    long.extend([1; 33]);
+    check_refused(raw(&long), "an integer of 33 bytes; at most 32 are read");
+    check_refused(raw(b"\x8b\x21\0\0\0"), "an integer of 33 bytes");
     check_refused(raw(b"C\x05abc"), "a value of 5 bytes is declared where");
-    check_refused(raw(b"cos\nsystem"), "the name of a global does not end");
+    check_refused(raw(b"cmylib\nmodel"), "the name of a global does not end");
+}
+
+#[test]
+fn a_pickle_beyond_its_limit_is_refused() {
+    let file = checkpoint(Pickle::new(2).dict().text("a note").none().set_item());
+    let limits = FileLimits { pickle_bytes: 8, ..FileLimits::default() };
+    check_refused_within(&limits, file, "its pickle is larger than 8 bytes");
 }
 
 #[test]
 fn deep_nesting_is_refused() {
-    check_refused(checkpoint(Pickle::new(2).raw(&b"(".repeat(10_000))), "containers are open at once");
-    let mut tuples = b"N".to_vec();
-    tuples.extend([0x85; 100_000]);
-    check_refused(checkpoint(Pickle::new(2).raw(&tuples)), "nest deeper than 200");
-    let mut lists = b"]".repeat(50_000);
-    lists.extend(b"a".repeat(49_999));
-    check_refused(checkpoint(Pickle::new(2).raw(&lists)), "nest deeper than 200");
+    let limits = FileLimits { depth: 4, ..FileLimits::default() };
+    let check = |bytes: &[u8], reason| {
+        check_refused_within(&limits, checkpoint(Pickle::new(2).raw(bytes)), reason);
+    };
+    check(b"(((((", "more than 4 containers are open at once");
+    check(b"N\x85\x85\x85\x85\x85\x85", "nest deeper than 4");
+    check(b"]]]]]]aaaaa", "nest deeper than 4");
+    check(b"N\x85\x85\x85\x85", "holds no state dict");
 }
 
 #[test]
-fn endless_instructions_are_refused() {
-    check_refused(checkpoint(Pickle::new(2).raw(&b"N".repeat(3_000_000))), "more than 500000 instructions");
-    check_refused(checkpoint(Pickle::new(2).raw(&b"(]t".repeat(400_000))), "more than 500000 instructions");
+fn endless_instructions_are_refused_in_little_memory() {
+    let limits = FileLimits { instructions: 3000, ..FileLimits::default() };
+    for bytes in [&b"N"[..], b"(]t", b"]", b"}"] {
+        let file = checkpoint(Pickle::new(2).raw(&bytes.repeat(3001 / bytes.len() + 1)));
+        let (result, peak) = measured(|| StateDict::from_bytes_within(Path::new("long.pth"), file, &limits));
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("more than 3000 instructions"), "{message}");
+        // The default limit of 500,000 is so many that this stays below 64 MiB.
+        assert!(peak < 3000 * 134, "{peak} bytes for 3000 instructions like {bytes:?}");
+    }
 }
 
 #[test]
@@ -263,26 +268,39 @@ fn a_stack_that_runs_empty_is_refused() {
 
 #[test]
 fn a_transposed_view_many_times_over_is_refused() {
-    let side = 512;
     let mut pickle = Pickle::new(2).dict();
-    for n in 0..200 {
+    for n in 0..3 {
         pickle = pickle
             .text(&format!("w{n}"))
             .global("torch._utils", "_rebuild_tensor_v2")
             .mark()
-            .storage("FloatStorage", "0", side * side)
+            .storage("FloatStorage", "0", 4)
             .int(0)
-            .ints(&[side, side])
-            .ints(&[1, side])
+            .ints(&[2, 2])
+            .ints(&[1, 2])
             .none()
             .none()
             .tuple()
             .reduce()
             .set_item();
     }
-    let storage = vec![0; 4 * (side * side) as usize];
-    let file = zip(&[Entry::stored("x/data.pkl", &pickle.end()), Entry::stored("x/data/0", &storage)]);
+    let file = zip(&[Entry::stored("x/data.pkl", &pickle.end()), Entry::stored("x/data/0", &[0; 16])]);
     check_refused(file, "larger than the storages they view");
+}
+
+/// One element of storage `0`, with the flag `key` in the tensor's metadata.
+fn flagged(class: &str, key: &str) -> Vec<u8> {
+    with_tensor(|p| {
+        let view = p.storage(class, "0", 1).int(0).ints(&[1]).ints(&[1]);
+        view.none().none().dict().text(key).raw(b"\x88").set_item()
+    })
+}
+
+#[test]
+fn flags_that_are_not_understood_are_refused() {
+    check_refused(flagged("FloatStorage", "conj"), "carries the flag `conj`");
+    check_refused(flagged("IntStorage", "neg"), "a tensor of i32 carries the flag `neg`");
+    check_refused(flagged("FloatStorage", "new"), "carries the flag `new`");
 }
 
 #[test]
@@ -290,17 +308,18 @@ fn archives_that_lie_about_sizes_are_refused() {
     let pickle = Pickle::new(2).dict().end();
     let with = |entry: Entry| zip(&[Entry::stored("x/data.pkl", &pickle), entry]);
     let mut lie = Entry::stored("x/data/0", &[0; 4]);
-    lie.size = 1 << 31;
-    check_refused(with(lie), "is stored in 4 bytes and declares 2147483648");
+    lie.size = 5;
+    check_refused(with(lie), "is stored in 4 bytes and declares 5");
+    // The table of contents and the record behind it have 116 bytes.
     let mut lie = Entry::stored("x/data/0", &[0; 4]);
-    (lie.size, lie.packed_size) = (1 << 31, 1 << 31);
+    (lie.size, lie.packed_size) = (200, 200);
     check_refused(with(lie), "lies outside of the file");
-    let mut more = Entry::deflated("x/data.pkl", &vec![b'N'; 5000]);
-    more.size = 4000;
-    check_refused(zip(&[more]), "unpacks to more than the 4000 bytes");
-    let mut less = Entry::deflated("x/data.pkl", &vec![b'N'; 5000]);
-    less.size = 6000;
-    check_refused(zip(&[less]), "unpacks to 5000 bytes and declares 6000");
+    let mut more = Entry::deflated("x/data.pkl", &[b'N'; 50]);
+    more.size = 49;
+    check_refused(zip(&[more]), "unpacks to more than the 49 bytes");
+    let mut less = Entry::deflated("x/data.pkl", &[b'N'; 50]);
+    less.size = 51;
+    check_refused(zip(&[less]), "unpacks to 50 bytes and declares 51");
     let mut sum = Entry::stored("x/data.pkl", &pickle);
     sum.crc ^= 1;
     check_refused(zip(&[sum]), "is damaged: checksum");
@@ -318,19 +337,21 @@ fn sizes_in_zip64_fields_are_read_and_checked() {
     let good = Entry { zip64: true, ..Entry::stored("x/data/0", &[0, 0, 128, 63]) };
     let dict = StateDict::from_bytes(Path::new("big.pth"), with(1, good.clone())).unwrap();
     assert_eq!(dict.get("w").unwrap().to_f32(), [1.0]);
-    let lie = Entry { size: 1 << 31, packed_size: 1 << 31, ..good };
-    check_refused(with(1 << 29, lie), "lies outside of the file");
+    let lie = Entry { size: 400, packed_size: 400, ..good };
+    check_refused(with(100, lie), "lies outside of the file");
 }
 
 #[test]
-fn zip_bombs_are_refused() {
-    let bomb = Entry::deflated("x/data.pkl", &vec![0; 50 * MIB]);
-    assert!(bomb.data.len() * 900 < 50 * MIB, "about 1000:1");
-    check_refused(zip(&[bomb]), "more than 64:1 (a zip bomb?)");
-    let small = Entry::deflated("", &vec![0; 64 * 1024]);
-    let names: Vec<String> = (0..3000).map(|n| format!("x/data/{n}")).collect();
-    let many: Vec<Entry> = names.iter().map(|name| Entry { name: name.clone(), ..small.clone() }).collect();
-    check_refused(zip(&many), "unpack to more than its length allows");
+fn entries_that_unpack_to_implausibly_much_are_refused() {
+    let limits = FileLimits { ratio: 4, free_bytes: 64, ..FileLimits::default() };
+    let one = Entry::deflated("x/data.pkl", &[0; 65]);
+    assert!(one.data.len() < 65 / 4, "{}", one.data.len());
+    check_refused_within(&limits, zip(std::slice::from_ref(&one)), "more than 4:1 (a zip bomb?)");
+    check_refused(zip(&[one]), "pickle");
+    // None is too much by itself, and together they are.
+    let zeros: Vec<Entry> = (0..8).map(|n| Entry::deflated(&format!("{n}"), &[0; 600])).collect();
+    let limits = FileLimits { ratio: 1, free_bytes: 600, ..FileLimits::default() };
+    check_refused_within(&limits, zip(&zeros), "unpack to more than its length allows");
 }
 
 #[test]
@@ -350,9 +371,9 @@ fn overlapping_and_repeated_entries_are_refused() {
 
 #[test]
 fn too_many_entries_are_refused() {
-    let names: Vec<String> = (0..100_000).map(|n| format!("x/data/{n}")).collect();
-    let entries: Vec<Entry> = names.iter().map(|name| Entry::stored(name, &[])).collect();
-    check_refused(zip(&entries), "claims 100000 entries; at most 65536 are read");
+    let entries = ["x/data.pkl", "x/data/0", "x/data/1"].map(|name| Entry::stored(name, &[]));
+    let limits = FileLimits { entries: 2, ..FileLimits::default() };
+    check_refused_within(&limits, zip(&entries), "claims 3 entries; at most 2 are read");
 }
 
 #[test]
@@ -376,15 +397,14 @@ fn headers_of_safetensors_that_lie_are_refused() {
     let tensor = |shape: &str, end: &str| {
         format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
     };
-    assert!(StateDict::from_bytes(Path::new("x"), file(&tensor("[2]", "8"), 8)).is_ok());
+    StateDict::from_bytes(Path::new("x"), file(&tensor("[2]", "8"), 8)).unwrap();
     check_refused(file(&tensor("[2]", "8"), 4), "other than the 4 bytes of tensors that are there");
     check_refused(file(&tensor("[2]", "8"), 12), "other than the 12 bytes of tensors that are there");
-    check_refused(file(&tensor("[1073741824,1073741824]", "8"), 8), "safetensors file");
-    check_refused(file(&tensor("[18446744073709551615,2]", "8"), 8), "safetensors file");
+    check_refused(file(&tensor("[3]", "8"), 8), "safetensors file");
     check_refused(file(&tensor("[2]", "4"), 4), "safetensors file");
-    let mut long = (1u64 << 40).to_le_bytes().to_vec();
+    let mut long = 3u64.to_le_bytes().to_vec();
     long.extend(b"{}");
-    check_refused(long, "header claims 1099511627776 bytes in a file of 10");
+    check_refused(long, "header claims 3 bytes in a file of 10");
     check_refused(Vec::new(), "it has 0 bytes");
     check_refused(b"<!DOCTYPE html><html>Sign in</html>".to_vec(), "it is an HTML or XML page");
     check_refused(b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), "Git LFS pointer");

@@ -183,6 +183,10 @@ fn refusals_say_what_to_do() {
     case.settings.token = None;
     case.check_refused("set HF_TOKEN");
     Case::new(&[Fault::Status(418)]).check_refused("status 418");
+    // A proxy's own refusal, for addresses without encryption.
+    let case = Case::new(&[Fault::Status(407)]);
+    case.check_refused("wants a name and a password (status 407)");
+    assert_eq!(case.server.requests().len(), 1, "asked again");
 }
 
 #[test]

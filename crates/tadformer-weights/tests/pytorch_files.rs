@@ -86,6 +86,19 @@ fn another_state_dict_of_the_file_can_be_chosen() {
     assert!(message.contains("no state dict"), "{message}");
 }
 
+/// `data/make_negated.py`: the storage has the other sign, and a flag beside it says so.
+#[test]
+fn tensors_that_are_stored_negated_have_the_numbers_that_pytorch_gives_them() {
+    let dict = StateDict::read(data("negated.pth")).unwrap();
+    let get = |name: &str| dict.get(name).unwrap().to_f32();
+    assert_eq!(get("plain"), [1.0, -2.0]);
+    assert_eq!(get("imag"), [-2.0, 4.0, -5.0, 0.5]);
+    assert_eq!(get("parameter"), [-2.0, 4.0]);
+    for (name, dtype) in [("f16", Dtype::F16), ("bf16", Dtype::BF16), ("f64", Dtype::F64)] {
+        assert_eq!((dict.get(name).unwrap().dtype(), get(name)), (dtype, vec![-1.5, 0.0, 2.0]), "{name}");
+    }
+}
+
 #[test]
 fn contiguous_tensors_share_the_bytes_of_the_file() {
     let dict = StateDict::read(data("legacy.pth")).unwrap();

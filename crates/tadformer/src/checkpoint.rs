@@ -1,7 +1,8 @@
 //! What a run keeps on disk: everything needed to go on as if never stopped, in one file.
 
+use crate::from_file::{all_to_candle, refused, to_candle};
 use crate::optim::AdamW;
-use crate::pretrained::{Origin, all_to_candle, to_candle};
+use crate::pretrained::Origin;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -71,7 +72,7 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// A file that is missing, damaged, or no checkpoint.
+    /// A file that is missing, damaged, no checkpoint, or with numbers that are not finite.
     pub fn read(path: &Path) -> Result<Self> {
         let dict = StateDict::read(path)?;
         let Some(json) = dict.metadata().get(STATE) else {
@@ -87,8 +88,12 @@ impl Checkpoint {
         Ok(Self {
             path: path.to_owned(),
             state,
-            tensors: all_to_candle(model)?,
-            optimizer: optimizer.into_par_iter().map(moment).collect::<Result<_>>()?,
+            tensors: all_to_candle(model).map_err(refused(path, &dict))?,
+            optimizer: optimizer
+                .into_par_iter()
+                .map(moment)
+                .collect::<Result<_>>()
+                .map_err(refused(path, &dict))?,
         })
     }
 

@@ -8,6 +8,7 @@ mod params;
 pub mod losses;
 pub mod optim;
 pub mod embedded;
+mod from_file;
 mod pretrained;
 mod checkpoint;
 mod transfer;

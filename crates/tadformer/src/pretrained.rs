@@ -2,9 +2,9 @@
 
 use crate::config::WeightsSource;
 use crate::embedded;
+use crate::from_file::{all_to_candle, refused};
 use crate::{Error, Result};
-use candle_core::{Device, Tensor};
-use rayon::prelude::*;
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
@@ -82,7 +82,8 @@ impl Pretrained {
     /// for other windows are resized.
     ///
     /// # Errors
-    /// A file that is missing, damaged, not a Swin Transformer, or of another size than the model's backbone.
+    /// A file that is missing, damaged, not a Swin Transformer, of another size than the model's backbone, or with numbers
+    /// that are not finite.
     pub fn read(source: &WeightsSource, entries: &[Entry]) -> Result<Self> {
         let Some((path, file)) = open(source, |path| Ok(StateDict::read(path)?))? else {
             return Ok(Self::default());
@@ -94,7 +95,7 @@ impl Pretrained {
     /// The values of `file`, which was read from `path`, for a model with the tensors `entries`.
     ///
     /// # Errors
-    /// A file that is no Swin Transformer, or of another size than the model's backbone.
+    /// A file that is no Swin Transformer, of another size than the model's backbone, or with numbers that are not finite.
     pub(crate) fn of(path: &Path, file: &StateDict, entries: &[Entry]) -> Result<Self> {
         let mut mapped = names::map(file).map_err(|error| Error::file(path, error.to_string()))?;
         let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
@@ -102,14 +103,15 @@ impl Pretrained {
         check(path, &mapped, entries)?;
         let needed: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let needed: Vec<_> = mapped.tensors.iter().filter(|tensor| needed.contains(tensor.name())).collect();
-        let values = all_to_candle(needed)?;
+        let values = all_to_candle(needed).map_err(refused(path, file))?;
         let unknown = mapped.ignored.into_iter().filter(|ignored| ignored.reason == Reason::Unknown);
         Ok(Self { values, origin: None, unknown: unknown.map(|ignored| ignored.name).collect() })
     }
 }
 
-/// Checks that a file has every tensor of the plain backbone in the model's shape: a weight that is silently drawn at random
-/// would spoil all others. Every difference is listed.
+/// Checks that a file has every tensor of the plain backbone in the model's shape, and none besides: a weight that is silently
+/// drawn at random would spoil all others, and blocks that are left out make another network of the rest. Every difference
+/// is listed.
 fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
     let mut wrong = Vec::new();
     for entry in entries.iter().filter(|entry| is_plain(&entry.name)) {
@@ -125,6 +127,10 @@ fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
             None => wrong.push(format!("`{}` is missing", entry.name)),
         }
     }
+    let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let others = file.tensors.iter().map(tadformer_weights::Tensor::name);
+    let others = others.filter(|name| is_plain(name) && !names.contains(name));
+    wrong.extend(others.map(|name| format!("`{name}` has no place in the model")));
     if wrong.is_empty() {
         return Ok(());
     }
@@ -144,25 +150,6 @@ fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
 /// Whether a tensor is one of the plain backbone, without what any method adds.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.starts_with("backbone.") && !name.contains("lora_") && !name.contains("prompt")
-}
-
-/// A weight file's tensor as one of candle's, `f32` in main memory.
-///
-/// # Errors
-/// None in practice: the shape was checked when the file was read.
-pub(crate) fn to_candle(tensor: &tadformer_weights::Tensor) -> Result<Tensor> {
-    Ok(Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu)?)
-}
-
-/// [`to_candle`] of many tensors, by name.
-///
-/// # Errors
-/// As [`to_candle`].
-pub(crate) fn all_to_candle<'a>(
-    tensors: impl IntoParallelIterator<Item = &'a tadformer_weights::Tensor>,
-) -> Result<HashMap<String, Tensor>> {
-    let named = |tensor: &tadformer_weights::Tensor| Ok((tensor.name().to_owned(), to_candle(tensor)?));
-    tensors.into_par_iter().map(named).collect()
 }
 
 fn sha256(path: &Path) -> Result<String> {

@@ -5,7 +5,7 @@ use crate::complete::Complete;
 use crate::export;
 use crate::export::adapter::{self, AdapterConfig};
 use crate::folder::is_file;
-use crate::pretrained::all_to_candle;
+use crate::from_file::{all_to_candle, refused};
 use crate::report::Report;
 use crate::run::RunDir;
 use crate::shared_backbone::SharedBackbone;
@@ -90,8 +90,8 @@ impl SavedModel {
             }
             Form::Whole => {
                 let file = folder.join(export::MODEL);
-                let tensors = StateDict::read(&file)?;
-                let tensors = all_to_candle(tensors.iter().as_slice())?;
+                let dict = StateDict::read(&file)?;
+                let tensors = all_to_candle(dict.iter().as_slice()).map_err(refused(&file, &dict))?;
                 Ok(Self { file, config, tensors, base: Base::Nothing, report })
             }
         }

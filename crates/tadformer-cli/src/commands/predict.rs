@@ -110,10 +110,12 @@ fn image_tensor(path: &Path) -> Result<Tensor> {
         let names: Vec<&str> = file.iter().take(5).map(tadformer_weights::Tensor::name).collect();
         bail!("`{}` has no tensor `image`, only `{}`", path.display(), names.join("`, `"));
     };
-    match *image.shape() {
-        [b, 3, h, w] if b * h * w > 0 => Ok(Tensor::from_vec(image.to_f32(), (b, 3, h, w), &Device::Cpu)?),
+    let shape = match *image.shape() {
+        [b, 3, h, w] if ![b, h, w].contains(&0) => (b, 3, h, w),
         _ => bail!("`image` of `{}` has shape {:?}, expected (b, 3, h, w)", path.display(), image.shape()),
-    }
+    };
+    let values = image.to_finite_f32().with_context(|| format!("cannot predict `{}`", path.display()))?;
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 /// Logits `(b, c, h, w)` as they are.

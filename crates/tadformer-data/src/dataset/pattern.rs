@@ -105,12 +105,23 @@ mod tests {
 
     #[test]
     fn ids_that_leave_the_folder_are_refused() {
-        for id in
-            ["../x", "/etc/passwd", "a/../../b", "a\0b", "a\nb", "a\\..\\b", "", "a//b", "./a", "C:x", "{id}"]
-        {
-            assert!(check_id(id).is_err(), "{id:?}");
+        for (id, reason) in [
+            ("../x", "walks up"),
+            ("/a", "is absolute"),
+            ("a/../../b", "walks up"),
+            ("a\0b", "a control character"),
+            ("a\nb", "a control character"),
+            ("a\\..\\b", "a backslash"),
+            ("", "is empty"),
+            ("a//b", "an empty part"),
+            ("./a", "stays in place"),
+            ("C:x", "is absolute"),
+            ("{id}", "holds braces"),
+        ] {
+            let message = check_id(id).unwrap_err();
+            assert!(message.contains(reason), "{id:?}: {message}");
         }
-        assert!(check_id(&"x".repeat(256)).is_err());
+        assert!(check_id(&"x".repeat(256)).unwrap_err().contains("an id of 256 bytes"));
     }
 
     #[test]
@@ -130,8 +141,16 @@ mod tests {
 
     #[test]
     fn patterns_name_what_they_may_hold() {
-        for bad in ["a.png", "{id}/{id}.png", "../{id}.png", "/{id}.png", "{city}/{id}.png", "a/{id}\n"] {
-            assert!(Pattern::parse(bad).is_err(), "{bad:?}");
+        for (bad, reason) in [
+            ("a.png", "must hold `{id}` once"),
+            ("{id}/{id}.png", "must hold `{id}` once"),
+            ("../{id}.png", "walks up"),
+            ("/{id}.png", "is absolute"),
+            ("{city}/{id}.png", "no other braces"),
+            ("a/{id}\n", "a control character"),
+        ] {
+            let message = Pattern::parse(bad).unwrap_err();
+            assert!(message.contains(reason), "{bad:?}: {message}");
         }
         let pattern = Pattern::parse("left/{split}/{id}_left.png").unwrap();
         assert_eq!(pattern.path("val", "bonn/1"), Path::new("left/val/bonn/1_left.png"));

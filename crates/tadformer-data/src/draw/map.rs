@@ -205,8 +205,10 @@ mod tests {
             let error = activate(task(name), &Raster::filled(channels, 2, 2, 0.0)).expect_err("refused");
             assert!(error.to_string().contains(name), "{error}");
         }
-        assert!(activate(task("semseg"), &Raster::filled(0, 2, 2, 0.0)).is_err());
-        assert!(draw_map(&spec("semseg"), &Raster::filled(2, 2, 2, 0.0), None).is_err());
+        let error = activate(task("semseg"), &Raster::filled(0, 2, 2, 0.0)).expect_err("no class");
+        assert!(error.to_string().contains("semseg"), "{error}");
+        let error = draw_map(&spec("semseg"), &Raster::filled(2, 2, 2, 0.0), None).expect_err("logits");
+        assert!(error.to_string().contains("semseg"), "{error}");
     }
 
     #[test]

@@ -137,7 +137,8 @@ mod tests {
         assert!(error.to_string().contains("no-such-folder"), "{error}");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("empty.png");
-        assert!(Picture::filled(0, 3, [0; 3]).save_png(&path).is_err());
+        let error = Picture::filled(0, 3, [0; 3]).save_png(&path).expect_err("no pixels");
+        assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
         assert!(!path.exists());
     }
 
@@ -162,6 +163,7 @@ mod tests {
 
     #[test]
     fn an_image_of_one_channel_is_refused() {
-        assert!(Picture::of_image(&Raster::filled(1, 2, 2, 0.0)).is_err());
+        let error = Picture::of_image(&Raster::filled(1, 2, 2, 0.0)).expect_err("one channel");
+        assert!(error.to_string().contains("expected 3"), "{error}");
     }
 }

@@ -65,11 +65,7 @@ impl Npy {
         let (text, data_start) = header_text(&file)?;
         let header = Header::parse(text)?;
         let (kind, big_endian) = element_type(&header.descr)?;
-        let wanted = header
-            .shape
-            .iter()
-            .try_fold(kind.bytes(), |bytes, &side| bytes.checked_mul(side))
-            .ok_or_else(|| format!("the shape {:?} overflows", header.shape))?;
+        let wanted = data_bytes(&header.shape, kind)?;
         let held = file.len() - data_start;
         if held != wanted {
             return Err(format!(
@@ -188,6 +184,12 @@ fn header_text(file: &[u8]) -> Decoded<(&str, usize)> {
     let text = file.get(start..start + length).ok_or_else(cut)?;
     let text = std::str::from_utf8(text).map_err(|_| "the header is no text".to_owned())?;
     Ok((text, start + length))
+}
+
+/// How many bytes the elements of an array take.
+fn data_bytes(shape: &[usize], kind: Kind) -> Decoded<usize> {
+    let bytes = shape.iter().try_fold(kind.bytes(), |bytes, &side| bytes.checked_mul(side));
+    bytes.ok_or_else(|| format!("the shape {shape:?} overflows"))
 }
 
 /// `<f4` and the like.

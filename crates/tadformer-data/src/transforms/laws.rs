@@ -222,7 +222,8 @@ fn shapes_that_a_sample_cannot_have_are_named() {
         assert!(message.contains("`odd`") && message.contains(expected), "{message}");
     }
     for size in [[0, 8], [8, MAX_SIDE + 1]] {
-        assert!(Pipeline { size: Some(size), ..Pipeline::none() }.validate().is_err());
+        let error = Pipeline { size: Some(size), ..Pipeline::none() }.validate().unwrap_err();
+        assert!(error.to_string().contains("`size` has a side of"), "{error}");
     }
 }
 

@@ -125,10 +125,7 @@ impl Client {
         {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        request.call().map_err(|e| match e {
-            ureq::Error::BadUri(reason) => Failure::Final(format!("`{address}` is no web address: {reason}")),
-            e => Failure::Passing { reason: format!("`{address}`: {e}"), wait: None },
-        })
+        request.call().map_err(|e| unanswered(address, &e))
     }
 
     /// Successes pass; failures say what to do about them.
@@ -148,7 +145,8 @@ impl Client {
                     "status 404 for `{address}`{code}: no such repository, revision or file"
                 )))
             }
-            408 | 425 | 429 | 500..=599 => {
+            407 => Err(Failure::Final(proxy_wants_a_password(address))),
+            status if is_passing(status) => {
                 let seconds =
                     answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
                 let longest = self.limits.pause.saturating_mul(60);
@@ -186,6 +184,51 @@ impl Client {
     }
 }
 
+/// Whether a refusal with this status may go away by itself.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599)
+}
+
+fn proxy_wants_a_password(address: &str) -> String {
+    format!(
+        "the proxy on the way to `{address}` wants a name and a password (status 407): they belong into its address, \
+         HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
+    )
+}
+
+/// What a request failed of that no answer came to.
+fn unanswered(address: &str, error: &ureq::Error) -> Failure {
+    let passing = || Failure::Passing { reason: format!("`{address}`: {error}"), wait: None };
+    match error {
+        ureq::Error::BadUri(reason) => Failure::Final(format!("`{address}` is no web address: {reason}")),
+        ureq::Error::InvalidProxyUrl => {
+            Failure::Final("the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no address".to_owned())
+        }
+        // The proxy's status is in the text alone.
+        ureq::Error::ConnectProxyFailed(reason) => {
+            let status = reason.split(|c: char| !c.is_ascii_digit()).find_map(|part| part.parse().ok());
+            match status {
+                Some(407) => Failure::Final(proxy_wants_a_password(address)),
+                Some(status) if !is_passing(status) => Failure::Final(format!(
+                    "the proxy on the way to `{address}` refuses it (status {status})"
+                )),
+                _ => passing(),
+            }
+        }
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => untrusted(address, error),
+        // A certificate that is not accepted arrives as an error of reading.
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => untrusted(address, error),
+        _ => passing(),
+    }
+}
+
+fn untrusted(address: &str, error: &ureq::Error) -> Failure {
+    Failure::Final(format!(
+        "no trusted connection to `{address}`: {error}; if a proxy opens encrypted traffic here, fetch the file by other \
+         means and put it into the cache"
+    ))
+}
+
 /// The address that `location` means, seen from `base`.
 fn resolve(base: &str, location: &str) -> Option<String> {
     if location.starts_with("https://") || location.starts_with("http://") {
@@ -203,6 +246,7 @@ fn resolve(base: &str, location: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     #[test]
     fn the_origin_decides_who_sees_the_token() {
@@ -213,6 +257,41 @@ mod tests {
         assert_ne!(origin("https://host/"), origin("https://host.evil/"));
         assert_eq!(origin("https://user@host/").host, "host");
         assert!(Origin::of("ftp://host/").is_none() && Origin::of("/path").is_none());
+    }
+
+    /// What becomes of a request through a proxy that answers with `status`.
+    fn through_a_proxy(status: &str) -> Failure {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = proxy.local_addr().unwrap().port();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = proxy.accept().unwrap();
+            let mut question = [0; 1024];
+            let _ = stream.read(&mut question).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let proxy = ureq::Proxy::new(&format!("http://127.0.0.1:{port}")).unwrap();
+        let agent = Agent::config_builder().proxy(Some(proxy)).build().new_agent();
+        let error = agent.head("https://127.0.0.1:1/f").call().unwrap_err();
+        thread.join().unwrap();
+        unanswered("https://127.0.0.1:1/f", &error)
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_is_not_asked_again() {
+        let text = |failure| match failure {
+            Failure::Final(reason) => ("final", reason),
+            Failure::Passing { reason, .. } => ("passing", reason),
+        };
+        let (kind, reason) = text(through_a_proxy("407 Proxy Authentication Required"));
+        assert!(
+            kind == "final" && reason.contains("wants a name and a password (status 407)"),
+            "{kind}: {reason}"
+        );
+        let (kind, reason) = text(through_a_proxy("403 Forbidden"));
+        assert!(kind == "final" && reason.contains("refuses it (status 403)"), "{kind}: {reason}");
+        let (kind, reason) = text(through_a_proxy("503 Busy"));
+        assert!(kind == "passing" && reason.contains("503"), "{kind}: {reason}");
     }
 
     #[test]

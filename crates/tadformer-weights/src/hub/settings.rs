@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cache::{Cache, hugging_face_home};
+use crate::environment::{self, Vars};
 use crate::error::{Error, Result};
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -11,13 +11,14 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Where to download from and to.
 #[derive(Clone)]
 pub struct Settings {
-    /// The cache folder: [`Cache::from_env`].
+    /// The cache folder: [`Cache::from_env`](crate::Cache::from_env).
     pub cache: PathBuf,
     /// Address of the Hub without a slash at its end: `HF_ENDPOINT`, else `https://huggingface.co`.
     pub endpoint: String,
-    /// Sent to the endpoint alone: `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else the file `$HF_HOME/token`.
+    /// Sent to the endpoint alone: `HF_TOKEN`, else its former name `HUGGING_FACE_HUB_TOKEN`, else the file `HF_TOKEN_PATH`,
+    /// else the file `$HF_HOME/token`; none if `HF_HUB_DISABLE_IMPLICIT_TOKEN` is on.
     pub token: Option<String>,
-    /// Use the cache and no network: `HF_HUB_OFFLINE` set to 1, on, yes or true.
+    /// Use the cache and no network: `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, set to 1, on, yes or true.
     pub offline: bool,
     /// How long to wait for what.
     pub limits: Limits,
@@ -77,12 +78,10 @@ impl Settings {
             )));
         }
         Ok(Self {
-            cache: Cache::from_vars(var)?.root().to_owned(),
+            cache: environment::cache(var)?,
             endpoint,
             token: token(var, &set)?,
-            offline: set("HF_HUB_OFFLINE").is_some_and(|value| {
-                ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
-            }),
+            offline: is_on(set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE"))),
             limits: Limits::default(),
         })
     }
@@ -101,22 +100,27 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-fn token(
-    var: &dyn Fn(&str) -> Option<String>,
-    set: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<String>> {
+/// The token, unless the environment forbids to send one that nobody gave for the occasion.
+fn token(var: Vars<'_>, set: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>> {
     let clean = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    if let Some(token) = set("HF_TOKEN") {
+    if is_on(set("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+        return Ok(None);
+    }
+    if let Some(token) = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")) {
         return Ok(Some(token));
     }
-    if let Some(path) = set("HF_TOKEN_PATH").map(PathBuf::from) {
+    if let Some(path) = environment::named_token_file(var)? {
         return match std::fs::read_to_string(&path) {
             Ok(text) => Ok(clean(text)),
             Err(e) => Err(Error::io("read the token file", &path, e)),
         };
     }
-    let file = hugging_face_home(var).ok().map(|home| home.join("token"));
-    Ok(file.and_then(|file| std::fs::read_to_string(file).ok()).and_then(clean))
+    let usual = environment::usual_token_file(var);
+    Ok(usual.and_then(|path| std::fs::read_to_string(path).ok()).and_then(clean))
+}
+
+fn is_on(value: Option<String>) -> bool {
+    value.is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str()))
 }
 
 #[cfg(test)]
@@ -146,7 +150,28 @@ mod tests {
         let plain = settings(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", "0")]).unwrap();
         assert_eq!(plain.endpoint, ENDPOINT);
         assert!(!plain.offline && plain.token.is_none());
-        assert!(settings(&[("HF_HOME", "/h"), ("HF_ENDPOINT", "huggingface.co")]).is_err());
+        let message =
+            settings(&[("HF_HOME", "/h"), ("HF_ENDPOINT", "huggingface.co")]).unwrap_err().to_string();
+        assert!(message.contains("HF_ENDPOINT is `huggingface.co`, expected an address"), "{message}");
+    }
+
+    #[test]
+    fn former_names_hold_where_the_new_ones_are_not_set() {
+        let found = settings(&[
+            ("HUGGINGFACE_HUB_CACHE", "/c"),
+            ("HUGGING_FACE_HUB_TOKEN", "hf_former"),
+            ("TRANSFORMERS_OFFLINE", "1"),
+            ("HOME", "/u"),
+        ])
+        .unwrap();
+        assert_eq!(found.cache, std::path::Path::new("/c"));
+        assert_eq!(found.token.as_deref(), Some("hf_former"));
+        assert!(found.offline);
+        let online =
+            settings(&[("TRANSFORMERS_OFFLINE", "1"), ("HF_HUB_OFFLINE", "0"), ("HOME", "/u")]).unwrap();
+        assert!(!online.offline);
+        let silent = [("HF_TOKEN", "hf_new"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"), ("HOME", "/u")];
+        assert_eq!(settings(&silent).unwrap().token, None);
     }
 
     #[test]
@@ -155,6 +180,8 @@ mod tests {
         std::fs::write(home.path().join("token"), "hf_file\n").unwrap();
         let home = home.path().to_str().unwrap();
         assert_eq!(settings(&[("HF_HOME", home)]).unwrap().token.as_deref(), Some("hf_file"));
-        assert!(settings(&[("HF_HOME", home), ("HF_TOKEN_PATH", "/no/such/file")]).is_err());
+        let message =
+            settings(&[("HF_HOME", home), ("HF_TOKEN_PATH", "/no/such/file")]).unwrap_err().to_string();
+        assert_eq!(message, "cannot read the token file `/no/such/file`");
     }
 }

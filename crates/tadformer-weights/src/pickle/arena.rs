@@ -6,8 +6,6 @@ use crate::bytes::Bytes;
 use crate::dtype::Dtype;
 use crate::error::{Parse, refuse};
 
-use super::MAX_DEPTH;
-
 /// Index of a node.
 pub(crate) type Id = u32;
 
@@ -80,6 +78,8 @@ pub(crate) struct TensorSpec {
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
     pub(crate) strides: Vec<usize>,
+    /// Whether its numbers are those of the storage with the other sign.
+    pub(crate) negated: bool,
 }
 
 /// Everything one pickle built.
@@ -93,7 +93,7 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// An empty arena over the pickle's bytes, which must not exceed [`super::MAX_PICKLE_BYTES`].
+    /// An empty arena over the pickle's bytes, which must be fewer than 2^32.
     pub(crate) fn new(source: Bytes) -> Self {
         Self { source, nodes: Vec::new(), storages: Vec::new(), tensors: Vec::new(), root: 0 }
     }
@@ -183,8 +183,8 @@ impl Arena {
         }
     }
 
-    /// Refuses a graph whose containers nest deeper than [`MAX_DEPTH`]; a container that holds itself counts once.
-    pub(crate) fn check_depth(&self) -> Parse<()> {
+    /// Refuses a graph whose containers nest deeper than `most`; a container that holds itself counts once.
+    pub(crate) fn check_depth(&self, most: usize) -> Parse<()> {
         const UNSEEN: u16 = u16::MAX;
         const OPEN: u16 = u16::MAX - 1;
         let mut height = vec![UNSEEN; self.nodes.len()];
@@ -195,8 +195,8 @@ impl Arena {
             if let Some(child) = self.child(*id, *next) {
                 *next += 1;
                 if height[child as usize] == UNSEEN {
-                    if path.len() > MAX_DEPTH {
-                        return too_deep();
+                    if path.len() > most {
+                        return too_deep(most);
                     }
                     path.push((child, 0));
                 }
@@ -205,8 +205,8 @@ impl Arena {
             let children = (0..).map_while(|n| self.child(*id, n));
             let below = children.map(|child| height[child as usize]).filter(|&h| h < OPEN).max();
             let here = below.map_or(0, |h| h + 1);
-            if usize::from(here) > MAX_DEPTH {
-                return too_deep();
+            if usize::from(here) > most {
+                return too_deep(most);
             }
             height[at] = here;
             path.pop();
@@ -235,6 +235,6 @@ impl Arena {
     }
 }
 
-fn too_deep<T>() -> Parse<T> {
-    refuse(format!("its objects nest deeper than {MAX_DEPTH} levels; weight files need about ten"))
+fn too_deep<T>(most: usize) -> Parse<T> {
+    refuse(format!("its objects nest deeper than {most} levels; weight files need about ten"))
 }

@@ -7,7 +7,6 @@
 use crate::dtype::Dtype;
 use crate::error::{Parse, Refusal, refuse};
 
-use super::MAX_RANK;
 use super::arena::{Arena, Id, Node, StorageSpec, TensorSpec};
 use super::machine::Machine;
 
@@ -101,15 +100,17 @@ pub(super) fn reduce(machine: &mut Machine, function: Id, args: Id) -> Parse<Id>
     let arguments: Vec<Id> = arguments.to_vec();
     match (module, name) {
         ("torch._utils", "_rebuild_tensor") => {
-            expect(name, &arguments, 4, 4).and_then(|()| tensor(machine, &arguments, None))
+            expect(name, &arguments, 4, 4)?;
+            tensor(machine, &arguments, None, None)
         }
         ("torch._utils", "_rebuild_tensor_v2") => {
-            expect(name, &arguments, 6, 7).and_then(|()| tensor(machine, &arguments, None))
+            expect(name, &arguments, 6, 7)?;
+            tensor(machine, &arguments, None, arguments.get(6))
         }
         ("torch._utils", "_rebuild_tensor_v3") => {
             expect(name, &arguments, 7, 8)?;
             let dtype = dtype_of_global(arena, arguments[6])?;
-            tensor(machine, &arguments, Some(dtype))
+            tensor(machine, &arguments, Some(dtype), arguments.get(7))
         }
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
             expect(name, &arguments, 3, 4)?;
@@ -237,9 +238,9 @@ fn dtype_of_global(arena: &Arena, id: Id) -> Parse<Dtype> {
     })
 }
 
-/// A tensor from storage, offset, size and stride; the view is checked to lie inside the storage and not to repeat
-/// its elements, so that making it contiguous cannot need more memory than the file holds.
-fn tensor(machine: &mut Machine, arguments: &[Id], dtype: Option<Dtype>) -> Parse<Id> {
+/// A tensor from storage, offset, size and stride, with the flags that may follow; the view is checked to lie inside the
+/// storage and not to repeat its elements, so that making it contiguous cannot need more memory than the file holds.
+fn tensor(machine: &mut Machine, arguments: &[Id], dtype: Option<Dtype>, metadata: Option<&Id>) -> Parse<Id> {
     let arena = &machine.arena;
     let &Node::Storage(storage) = arena.node(arguments[0]) else {
         return refuse(format!("a tensor views {} instead of a storage", arena.kind(arguments[0])));
@@ -252,42 +253,76 @@ fn tensor(machine: &mut Machine, arguments: &[Id], dtype: Option<Dtype>) -> Pars
     let Some(offset) = arena.size(arguments[1]) else {
         return refuse(format!("a tensor has {} for an offset", arena.kind(arguments[1])));
     };
-    let shape = sizes(arena, arguments[2], "shape")?;
-    let strides = sizes(arena, arguments[3], "strides")?;
+    let shape = sizes(arena, arguments[2], "shape", machine.limits.rank)?;
+    let strides = sizes(arena, arguments[3], "strides", machine.limits.rank)?;
     if shape.len() != strides.len() {
         return refuse(format!("a tensor of shape {shape:?} has {} strides", strides.len()));
     }
+    check_view(&shape, &strides, offset, numel)?;
+    let negated = metadata.map_or(Ok(false), |&flags| is_negated(arena, flags, dtype))?;
+    let index = u32::try_from(arena.tensors.len()).expect("the opcode limit is below 2^32");
+    machine.arena.tensors.push(TensorSpec { storage, dtype, offset, shape, strides, negated });
+    Ok(machine.arena.push(Node::Tensor(index)))
+}
+
+/// Checks that a view lies inside its storage of `numel` elements and does not repeat them; offset and strides are in
+/// elements.
+fn check_view(shape: &[usize], strides: &[usize], offset: usize, numel: usize) -> Parse<()> {
     let outside = || {
         Refusal(format!(
             "a tensor of shape {shape:?}, strides {strides:?} and offset {offset} does not lie in its storage of {numel} elements"
         ))
     };
     let elements = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side)).ok_or_else(outside)?;
-    if elements > 0 {
-        let last = shape
-            .iter()
-            .zip(&strides)
-            .try_fold(offset, |last, (&side, &stride)| last.checked_add((side - 1).checked_mul(stride)?));
-        if last.is_none_or(|last| last >= numel) {
-            return Err(outside());
-        }
-        if elements > numel {
-            return refuse(format!(
-                "a tensor of shape {shape:?} repeats the {numel} elements of its storage; save it with `.contiguous()`"
-            ));
-        }
+    if elements == 0 {
+        return Ok(());
     }
-    let index = u32::try_from(arena.tensors.len()).expect("the opcode limit is below 2^32");
-    machine.arena.tensors.push(TensorSpec { storage, dtype, offset, shape, strides });
-    Ok(machine.arena.push(Node::Tensor(index)))
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |last, (&side, &stride)| last.checked_add((side - 1).checked_mul(stride)?));
+    if last.is_none_or(|last| last >= numel) {
+        return Err(outside());
+    }
+    if elements > numel {
+        return refuse(format!(
+            "a tensor of shape {shape:?} repeats the {numel} elements of its storage; save it with `.contiguous()`"
+        ));
+    }
+    Ok(())
 }
 
-fn sizes(arena: &Arena, id: Id, what: &str) -> Parse<Vec<usize>> {
+/// Whether the tensor's numbers are those of its storage with the other sign: PyTorch keeps a negation (`_neg_view`, the
+/// imaginary part of a conjugate) as a flag in the metadata of the tensor, and so does a file.
+fn is_negated(arena: &Arena, metadata: Id, dtype: Dtype) -> Parse<bool> {
+    let flags = match arena.node(metadata) {
+        Node::None => return Ok(false),
+        Node::Dict(flags) => flags,
+        _ => return refuse(format!("a tensor has {} for its flags", arena.kind(metadata))),
+    };
+    let mut negated = false;
+    for &(key, value) in flags {
+        match (arena.str(key), arena.node(value)) {
+            (Some("neg" | "conj"), Node::Bool(false)) => {}
+            (Some("neg"), Node::Bool(true)) if dtype.is_float() => negated = true,
+            (flag, _) => {
+                return refuse(format!(
+                    "a tensor of {dtype} carries the flag `{}`, by which its numbers are others than those stored; save it \
+                     with `.resolve_conj().resolve_neg()`",
+                    flag.unwrap_or("?")
+                ));
+            }
+        }
+    }
+    Ok(negated)
+}
+
+fn sizes(arena: &Arena, id: Id, what: &str, most: usize) -> Parse<Vec<usize>> {
     let Some(ids) = arena.tuple(id) else {
         return refuse(format!("a tensor has {} for its {what}", arena.kind(id)));
     };
-    if ids.len() > MAX_RANK {
-        return refuse(format!("a tensor has {} dimensions; at most {MAX_RANK} are read", ids.len()));
+    if ids.len() > most {
+        return refuse(format!("a tensor has {} dimensions; at most {most} are read", ids.len()));
     }
     let sizes: Option<Vec<usize>> = ids.iter().map(|&id| arena.size(id)).collect();
     sizes.ok_or_else(|| Refusal(format!("a tensor's {what} holds something that is no size")))
@@ -363,4 +398,22 @@ fn expect(name: &str, arguments: &[Id], least: usize, most: usize) -> Parse<()> 
         return Ok(());
     }
     refuse(format!("`{name}` has {} arguments, expected {least} to {most}", arguments.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_beyond_what_can_be_counted_are_refused() {
+        let refused =
+            |shape: &[usize], strides: &[usize], offset| check_view(shape, strides, offset, 1).unwrap_err().0;
+        let half = 1 << (usize::BITS / 2);
+        assert!(refused(&[half, half], &[0, 0], 0).contains("does not lie in its storage of 1 elements"));
+        assert!(refused(&[2], &[usize::MAX], 1).contains("does not lie"));
+        assert!(refused(&[3], &[usize::MAX], 0).contains("does not lie"));
+        assert!(refused(&[1], &[1], usize::MAX).contains("does not lie"));
+        assert!(refused(&[half, half, 0], &[1, 1, 1], 0).contains("does not lie"));
+        check_view(&[0, half, half], &[1, 1, 1], 7, 1).unwrap();
+    }
 }

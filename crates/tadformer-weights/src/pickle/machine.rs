@@ -5,16 +5,18 @@ use std::ops::Range;
 
 use crate::bytes::Bytes;
 use crate::error::{Parse, Refusal, refuse};
+use crate::limits::FileLimits;
 
 use super::arena::{Arena, Id, Node, Object};
-use super::{MAX_DEPTH, MAX_INTEGER_BYTES, MAX_OPCODES, MAX_PICKLE_BYTES, globals};
+use super::globals;
 
 /// Runs one pickle at the start of `source`; returns what it built and how many bytes it took.
-pub(crate) fn run(source: Bytes) -> Parse<(Arena, usize)> {
-    let readable = source.len().min(MAX_PICKLE_BYTES);
+pub(crate) fn run(source: Bytes, limits: &FileLimits) -> Parse<(Arena, usize)> {
+    let readable = source.len().min(limits.pickle_bytes).min(u32::MAX as usize);
     let source = source.slice(0..readable).expect("a prefix lies inside");
     let mut machine = Machine {
         arena: Arena::new(source),
+        limits: *limits,
         at: 0,
         stack: Vec::new(),
         marks: Vec::new(),
@@ -30,6 +32,7 @@ pub(crate) fn run(source: Bytes) -> Parse<(Arena, usize)> {
 
 pub(super) struct Machine {
     pub(super) arena: Arena,
+    pub(super) limits: FileLimits,
     /// Storages by key and size, so that tensors of one storage share it.
     pub(super) storages: HashMap<(String, usize), u32>,
     /// Members copied from one container to another so far.
@@ -50,15 +53,15 @@ impl Machine {
         if !(2..=5).contains(&protocol) {
             return refuse(format!("it is a pickle of protocol {protocol}; 2 to 5 are read"));
         }
-        for _ in 0..MAX_OPCODES {
+        for _ in 0..self.limits.instructions {
             let opcode = self.byte()?;
             if opcode == op::STOP {
                 self.arena.root = self.pop()?;
-                return self.arena.check_depth();
+                return self.arena.check_depth(self.limits.depth);
             }
             self.step(opcode)?;
         }
-        refuse(format!("it has more than {MAX_OPCODES} instructions"))
+        refuse(format!("it has more than {} instructions", self.limits.instructions))
     }
 
     fn step(&mut self, opcode: u8) -> Parse<()> {
@@ -70,8 +73,9 @@ impl Machine {
                 }
             }
             op::MARK => {
-                if self.marks.len() >= MAX_DEPTH {
-                    return refuse(format!("more than {MAX_DEPTH} containers are open at once"));
+                let most = self.limits.depth;
+                if self.marks.len() >= most {
+                    return refuse(format!("more than {most} containers are open at once"));
                 }
                 self.marks.push(self.stack.len());
             }
@@ -259,7 +263,7 @@ impl Machine {
     /// A copy costs what its original did, but an original may be copied by every instruction.
     pub(super) fn count_copied(&mut self, members: usize) -> Parse<()> {
         self.copied = self.copied.saturating_add(members);
-        if self.copied > MAX_OPCODES {
+        if self.copied > self.limits.instructions {
             return refuse("it copies its containers over and over");
         }
         Ok(())
@@ -359,8 +363,9 @@ impl Machine {
     }
 
     fn integer(&mut self, length: usize) -> Parse<()> {
-        if length > MAX_INTEGER_BYTES {
-            return refuse(format!("an integer of {length} bytes; at most {MAX_INTEGER_BYTES} are read"));
+        let most = self.limits.integer_bytes;
+        if length > most {
+            return refuse(format!("an integer of {length} bytes; at most {most} are read"));
         }
         let range = self.take(length)?;
         let bytes = &self.arena.source()[range];

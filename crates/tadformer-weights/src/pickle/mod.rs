@@ -11,15 +11,3 @@ mod value;
 pub(crate) use arena::{Arena, Node, StorageSpec, TensorSpec};
 pub(crate) use machine::run;
 pub use value::PickleValue;
-
-/// Instructions of one pickle: an eight-block model with its optimizer takes 35,000, a Swin-L about 100,000. What they
-/// build stays below 64 MiB.
-pub(crate) const MAX_OPCODES: usize = 500_000;
-/// Bytes of one pickle: the tensors' bytes are not in it.
-pub(crate) const MAX_PICKLE_BYTES: usize = 64 * 1024 * 1024;
-/// Nested containers, and marks open at once.
-pub(crate) const MAX_DEPTH: usize = 200;
-/// Dimensions of one tensor.
-pub(crate) const MAX_RANK: usize = 16;
-/// Bytes of one integer: enough for the 128-bit states of random generators.
-pub(crate) const MAX_INTEGER_BYTES: usize = 32;

@@ -5,7 +5,7 @@
 
 use crate::checkpoint::insert;
 use crate::config::{Method, WeightsSource};
-use crate::pretrained::to_candle;
+use crate::from_file::{refused, to_candle};
 use crate::{Config, Error, Predictor, Result, shared_backbone};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -118,7 +118,7 @@ pub(crate) fn write(model: &Predictor, config: Config, folder: &Path) -> Result<
 /// The adapter's tensors under our names.
 ///
 /// # Errors
-/// A file that is missing or damaged, or a name without PEFT's prefix.
+/// A file that is missing or damaged, a name without PEFT's prefix, or numbers that are not finite.
 pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let dict = StateDict::read(path)?;
     let tensor = |tensor: &tadformer_weights::Tensor| match from_peft(tensor.name()) {
@@ -128,7 +128,7 @@ pub(crate) fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
             format!("`{}` is no name of an adapter's tensor: those begin with `{PREFIX}`", tensor.name()),
         )),
     };
-    dict.iter().as_slice().par_iter().map(tensor).collect()
+    dict.iter().as_slice().par_iter().map(tensor).collect::<Result<_>>().map_err(refused(path, &dict))
 }
 
 fn to_peft(name: &str) -> String {

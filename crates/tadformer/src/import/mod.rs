@@ -7,8 +7,9 @@ mod pickled;
 use crate::checkpoint::{Checkpoint, TrainState};
 use crate::complete::Complete;
 use crate::config::WeightsSource;
+use crate::from_file::{all_to_candle, refused};
 use crate::optim::AdamW;
-use crate::pretrained::{Origin, all_to_candle};
+use crate::pretrained::Origin;
 use crate::report::{Report, references_of};
 use crate::{Config, Error, Override, Result, RunDir, export, folder};
 use candle_core::Tensor;
@@ -69,7 +70,7 @@ pub fn import(
         }
     };
     config.data.labels = config.data.specs()?;
-    let tensors = all_to_candle(mapped.tensors.iter().as_slice())?;
+    let tensors = all_to_candle(mapped.tensors.iter().as_slice()).map_err(refused(checkpoint, &file))?;
     let entries = complete(checkpoint, &config, &tensors)?;
     let epoch = root.and_then(|root| root.get("epoch")).and_then(PickleValue::as_i64);
     // The checkpoint counts from 0 and is written after the epoch.

@@ -4,7 +4,7 @@
 //! any: first all that decay (two or more dimensions), then the others, each in the order of the model's state dict.
 
 use super::pickled::Result;
-use crate::pretrained::to_candle;
+use crate::from_file::to_candle;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use tadformer_ops::{Entry, Role};
@@ -98,7 +98,8 @@ fn numbered(file: &StateDict, optimizer: PickleValue<'_>) -> Result<HashMap<i64,
 
 fn moment_of(checkpoint: &Checkpoint, state: PickleValue<'_>, name: &str, moment: &str) -> Result<Tensor> {
     let missing = || format!("`{name}` has no tensor `{moment}`");
-    let tensor = state.get(moment).and_then(|value| checkpoint.tensor(name, value)).ok_or_else(missing)?;
+    let full = format!("{name}.{moment}");
+    let tensor = state.get(moment).and_then(|value| checkpoint.tensor(&full, value)).ok_or_else(missing)?;
     to_candle(&tensor).map_err(|error| error.to_string())
 }
 

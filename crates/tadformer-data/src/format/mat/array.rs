@@ -302,7 +302,7 @@ impl<'l> Reader<'l> {
             other => return Err(format!("array class {other} does not exist")),
         }
         let dims = self.dims(cursor.next_inner("dimensions")?)?;
-        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or("dimensions overflow")?;
+        let count = elements(&dims)?;
         let name = ascii(cursor.next_inner("array name")?.payload);
         let value = match class {
             3 => Value::Skipped("object"),
@@ -417,4 +417,9 @@ impl<'l> Reader<'l> {
 fn ascii(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// How many elements an array of these sides has.
+pub(super) fn elements(dims: &[usize]) -> Decoded<usize> {
+    dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| "dimensions overflow".into())
 }
