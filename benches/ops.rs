@@ -37,7 +37,7 @@ fn ops(c: &mut Criterion) {
     let qkv = normal("qkv", &[1, 112, 112, 288]).unwrap();
     let (prompts, table) = (normal("prompts", &[1, 4, 288]).unwrap(), normal("table", &[169, 3]).unwrap());
     define(c, "window_attention/cpu/112x112x96", &[qkv, prompts, table], |i| {
-        Ok(window_attention(&i[0], Some(&i[1]), &i[2], &windows, 3)?.context)
+        Ok(window_attention(&i[0], Some(&i[1]), None, &i[2], &windows, 3)?.context)
     });
 
     let scores = normal("scores", &[1, 112, 112, 4, 3]).unwrap();

@@ -1,5 +1,6 @@
 //! Window attention with sites at its linears.
 
+use crate::WindowPadding;
 use candle_core::{Result, Tensor, bail};
 use tadformer_ops::{Around, Attended, Before, Init, Mode, Params, Windows, window_attention};
 use tadformer_peft::{Site, SiteKind};
@@ -11,17 +12,19 @@ pub struct WindowAttention {
     relative_position_bias_table: Tensor,
     proj: Site,
     heads: usize,
+    window: usize,
+    padding: WindowPadding,
 }
 
 impl WindowAttention {
-    /// Attention of `heads` heads over windows of side up to `window`.
+    /// Attention of `heads` heads over windows of side up to `window`, padded with `padding`.
     ///
     /// # Errors
     /// No head or an empty window, a loaded value of another shape, or sites that do not fit.
     pub fn new(
         dim: usize,
         heads: usize,
-        window: usize,
+        (window, padding): (usize, WindowPadding),
         (qkv, proj): (SiteKind, SiteKind),
         params: &Params,
     ) -> Result<Self> {
@@ -38,6 +41,8 @@ impl WindowAttention {
             qkv: Site::new(dim, 3 * dim, qkv, &params.pp("qkv"))?,
             proj: Site::new(dim, dim, proj, &params.pp("proj"))?,
             heads,
+            window,
+            padding,
         })
     }
 
@@ -54,6 +59,19 @@ impl WindowAttention {
         self.qkv = self.qkv.packed()?;
         self.proj = self.proj.packed()?;
         Ok(())
+    }
+
+    /// How an `h × w` grid is cut into windows, shifted by half a window if `shifted`: see [`WindowPadding`].
+    ///
+    /// # Errors
+    /// An empty grid.
+    pub fn windows(&self, h: usize, w: usize, shifted: bool) -> Result<Windows> {
+        let shift = if shifted { self.window / 2 } else { 0 };
+        match self.padding {
+            WindowPadding::Masked if h.min(w) <= self.window => Windows::new(h, w, h.min(w), 0),
+            WindowPadding::Masked => Windows::new(h, w, self.window, shift),
+            WindowPadding::Zeros => Windows::padded(h, w, self.window, shift),
+        }
     }
 
     /// Attends within `windows`: what `before` makes of tokens `(b, h, w, c)` and prompts `(b, t, c)` to what the heads give,
@@ -76,6 +94,11 @@ impl WindowAttention {
             Some(prompts) => Some(self.qkv.forward_around(prompts, around, mode)?.0),
             None => None,
         };
-        window_attention(&qkv, prompts.as_ref(), &self.relative_position_bias_table, windows, self.heads)
+        let padding = match self.padding {
+            WindowPadding::Masked => None,
+            WindowPadding::Zeros => Some(self.qkv.of_zeros()?),
+        };
+        let table = &self.relative_position_bias_table;
+        window_attention(&qkv, prompts.as_ref(), padding.as_ref(), table, windows, self.heads)
     }
 }

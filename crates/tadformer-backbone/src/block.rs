@@ -55,7 +55,6 @@ pub struct SwinBlock {
     mlp: Mlp,
     tasks: Option<TaskStreams>,
     shifted: bool,
-    window: usize,
     drop_path: f64,
     ends_prompts: bool,
 }
@@ -82,10 +81,10 @@ impl SwinBlock {
     pub fn new(config: &SwinConfig, tuning: &Tuning, position: Position, params: &Params) -> Result<Self> {
         position.check(config)?;
         let (dim, heads) = (config.dim(position.stage), config.num_heads[position.stage]);
-        let window = config.stage_window(position.stage);
         let last_of_stage = position.is_last_of_stage(config);
         let (qkv, others) = tuning.sites(last_of_stage);
         let norm1 = LayerNorm::new(dim, &params.pp("norm1"))?;
+        let window = (config.stage_window(position.stage), config.window_padding);
         let attn = WindowAttention::new(dim, heads, window, (qkv, others), &params.pp("attn"))?;
         let tasks = match tuning.adaptation() {
             Some(adaptation) => {
@@ -103,7 +102,6 @@ impl SwinBlock {
             mlp: Mlp::new(dim, dim * config.mlp_ratio, others, &params.pp("mlp"))?,
             tasks,
             shifted: position.block % 2 == 1,
-            window,
             drop_path: position.drop_path_rate(config),
             ends_prompts: last_of_stage && position.stage == 3,
         })
@@ -124,7 +122,7 @@ impl SwinBlock {
     /// Shapes that do not fit; no prompts for a task-adapting block.
     pub fn forward(&self, xs: &Tensor, prompts: Option<&Tensor>, mode: &mut Mode<'_>) -> Result<BlockOutput> {
         let (_, h, w, _) = xs.dims4()?;
-        let windows = self.windows(h, w)?;
+        let windows = self.attn.windows(h, w, self.shifted)?;
         let attended = self.attn.attend(Before::LayerNorm(&self.norm1), xs, prompts, &windows, mode)?;
         let Attended { context, prompts: averaged, scores } = attended;
 
@@ -144,16 +142,6 @@ impl SwinBlock {
         let onto = self.residual(shortcut, xs.dim(0)?, mode)?;
         let around = Around { before: Before::LayerNorm(&self.norm2), onto: Some(&onto) };
         self.mlp.forward(xs, around, mode)
-    }
-
-    /// The cut of an `h × w` grid: a grid no larger than the window is one window, without a shift.
-    fn windows(&self, h: usize, w: usize) -> Result<Windows> {
-        let smaller = h.min(w);
-        if smaller <= self.window {
-            Windows::new(h, w, smaller, 0)
-        } else {
-            Windows::new(h, w, self.window, if self.shifted { self.window / 2 } else { 0 })
-        }
     }
 
     /// `shortcut + drop_path(branch)` for a branch of `n` samples.

@@ -23,13 +23,37 @@ pub struct SwinConfig {
     #[serde(default = "default_mlp_ratio")]
     pub mlp_ratio: usize,
     /// Side in pixels of the images that the position bias tables are made for: in a stage whose grid is then no larger
-    /// than the window, the window is the grid. Images of any size can be passed.
+    /// than the window, the window is the grid, unless it is padded with [zeros](WindowPadding::Zeros). Images of any size can
+    /// be passed.
     #[serde(default = "default_image_size")]
     pub image_size: usize,
     /// Probability of dropping the last block's residual branches while training; earlier ones less, linearly from 0.
     /// Part of how a network is trained rather than of its sizes, so it is not read or written with them.
     #[serde(skip, default = "default_drop_path_rate")]
     pub drop_path_rate: f64,
+    /// What lies beyond the edge of a grid that is no multiple of the window. Likewise no size.
+    #[serde(skip)]
+    pub window_padding: WindowPadding,
+}
+
+/// What windows find where they hang over the edge of the grid, at the right and at the bottom.
+///
+/// Where every grid is a multiple of the window both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowPadding {
+    /// Nothing: tokens and prompts attend to what is on the grid. A grid whose shorter side is no longer than the window is
+    /// cut into windows of that side, without a shift.
+    #[default]
+    Masked,
+    /// Tokens of zeros, as in torchvision and in code for dense tasks. They are added after the norm, before `qkv`, so their
+    /// queries, keys and values are `qkv`'s bias, and what is on the grid attends to them; the grid is padded before it is
+    /// rolled; an axis that is then one window is not shifted, and a grid smaller than the window is padded up to it.
+    ///
+    /// They are keys and values only: their own outputs are cut off before anything sees them. Prompts attend to them in the
+    /// windows that hang over, and are averaged over all windows as ever. The streams of tasks have no padding: a dynamic
+    /// filter is made of a window's tokens on the grid, and beyond them it sees zeros, as it does beyond the window.
+    Zeros,
 }
 
 fn default_patch_size() -> usize {
@@ -69,6 +93,7 @@ impl SwinConfig {
             mlp_ratio: default_mlp_ratio(),
             image_size: default_image_size(),
             drop_path_rate: default_drop_path_rate(),
+            window_padding: WindowPadding::Masked,
         })
     }
 
@@ -109,7 +134,12 @@ impl SwinConfig {
 
     /// Side of the windows of stage `stage`, and `m` of its position bias table.
     pub fn stage_window(&self, stage: usize) -> usize {
-        ((self.image_size / self.patch_size) >> stage).clamp(1, self.window_size)
+        match self.window_padding {
+            WindowPadding::Masked => {
+                ((self.image_size / self.patch_size) >> stage).clamp(1, self.window_size)
+            }
+            WindowPadding::Zeros => self.window_size,
+        }
     }
 
     /// Sides of an image must be multiples of this many pixels.
@@ -240,6 +270,8 @@ mod tests {
         let config = SwinConfig { window_size: 4, image_size: 64, ..SwinConfig::tiny() };
         assert_eq!([0, 1, 2, 3].map(|stage| config.stage_window(stage)), [4, 4, 4, 2]);
         assert_eq!([0, 1, 2, 3].map(|stage| SwinConfig::tiny().stage_window(stage)), [7; 4]);
+        let padded = SwinConfig { window_padding: WindowPadding::Zeros, ..config };
+        assert_eq!([0, 1, 2, 3].map(|stage| padded.stage_window(stage)), [4; 4]);
     }
 
     #[test]

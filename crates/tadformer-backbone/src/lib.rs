@@ -30,7 +30,7 @@ mod swin;
 
 pub use attention::WindowAttention;
 pub use block::{BlockOutput, Position, SwinBlock};
-pub use config::{Adaptation, Skip, SwinConfig, Tuning};
+pub use config::{Adaptation, Skip, SwinConfig, Tuning, WindowPadding};
 pub use mlp::{Mlp, MlpTrace};
 pub use patch_embed::PatchEmbed;
 pub use patch_merging::PatchMerging;

@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var};
 use tadformer_backbone::{
     Adaptation, PatchEmbed, PatchMerging, Position, Skip, SwinBlock, SwinConfig, SwinStage, Tuning,
-    WindowAttention,
+    WindowAttention, WindowPadding,
 };
 use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close};
 use tadformer_ops::{Before, Mode, Windows, linear};
@@ -166,8 +166,8 @@ fn window_attention() {
     for case in file.cases().iter().filter(|case| case.starts_with("ts")) {
         let (store, x, prompts) = (GoldenStore::new(), file.input(case, "x"), file.input(case, "prompts"));
         let shift = if file.case(case)["shifted"].as_bool().unwrap() { 2 } else { 0 };
-        let kind = SiteKind::LowRank(adaptation().lora);
-        let attn = WindowAttention::new(16, 2, 4, (kind, kind), &store.params().pp("attn")).unwrap();
+        let (kind, window) = (SiteKind::LowRank(adaptation().lora), (4, WindowPadding::Masked));
+        let attn = WindowAttention::new(16, 2, window, (kind, kind), &store.params().pp("attn")).unwrap();
         tadformer_ops::LayerNorm::new(16, &store.params().pp("attn.proj.prompt_layernorm")).unwrap();
         let windows = Windows::new(8, 8, 4, shift).unwrap();
         let grid = from_windows(&x, shift);

@@ -1,7 +1,7 @@
 //! The named linears of a transformer block, and what may sit at one.
 
 use crate::{Filter, LoraConfig, TaModule, Trace, TsModule};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use tadformer_ops::{Around, FrozenLinear, Init, Linear, Mode, Params};
 
 /// What to put at a linear site when a model is built.
@@ -93,6 +93,26 @@ impl Site {
                 (ys, Some(trace))
             }
         })
+    }
+
+    /// What the shared stream makes of a row of zeros, `(out)`: the bias, since a low-rank update of nothing is nothing.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn of_zeros(&self) -> Result<Tensor> {
+        let (bias, out_dim) = match self {
+            Self::Frozen(linear) => (linear.bias(), linear.out_dim()),
+            Self::Trainable(linear) => (linear.bias.as_ref(), linear.weight.dims()[0]),
+            Self::LowRank(module) => (module.linear().bias(), module.linear().out_dim()),
+            Self::TaskAdapting(module) => {
+                let linear = module.shared().linear();
+                (linear.bias(), linear.out_dim())
+            }
+        };
+        match bias {
+            Some(bias) => Ok(bias.clone()),
+            None => Tensor::zeros(out_dim, DType::F32, &Device::Cpu),
+        }
     }
 
     /// The task-adapting module, where there is one.

@@ -55,7 +55,7 @@ pub use error::{Error, NotFinite, Result};
 pub use known::{KNOWN_MODELS, KnownModel, known_model};
 pub use limits::FileLimits;
 pub use pickle::PickleValue;
-pub use position_bias::{ResizedTable, resize_table};
+pub use position_bias::{ResizedTable, TableResize, resize_table};
 pub use safetensors_writer::SafetensorsWriter;
 pub use state_dict::{Skipped, StateDict, Tensor};
 pub use variant::Variant;

@@ -1,6 +1,6 @@
 //! Pretrained weights into a model's tensors.
 
-use crate::config::WeightsSource;
+use crate::config::{ModelConfig, PositionBiasResize, WeightsSource};
 use crate::embedded;
 use crate::from_file::{all_to_candle, refused};
 use crate::{Error, Result};
@@ -76,31 +76,37 @@ pub(crate) fn open(
 }
 
 impl Pretrained {
-    /// Reads what `source` names for a model with the tensors `entries`; nothing for [`WeightsSource::None`].
+    /// Reads the weights that `model` names for its tensors `entries`; nothing for [`WeightsSource::None`].
     ///
-    /// Names of timm, Microsoft, Hugging Face and of the published TADFormer code are understood. Position bias tables made
-    /// for other windows are resized.
+    /// Names of timm, Microsoft, torchvision, Hugging Face, SimMIM, OpenMMLab and of the published TADFormer code are understood.
+    /// Position bias tables made for other windows are resized.
     ///
     /// # Errors
     /// A file that is missing, damaged, not a Swin Transformer, of another size than the model's backbone, or with numbers
     /// that are not finite.
-    pub fn read(source: &WeightsSource, entries: &[Entry]) -> Result<Self> {
+    pub fn read(model: &ModelConfig, entries: &[Entry]) -> Result<Self> {
+        let source = &model.weights;
         let Some((path, file)) = open(source, |path| Ok(StateDict::read(path)?))? else {
             return Ok(Self::default());
         };
         let origin = Origin::of(source)?;
-        Ok(Self { origin, ..Self::of(&path, &file, entries)? })
+        Ok(Self { origin, ..Self::of(&path, &file, model.position_bias_resize, entries)? })
     }
 
     /// The values of `file`, which was read from `path`, for a model with the tensors `entries`.
     ///
     /// # Errors
     /// A file that is no Swin Transformer, of another size than the model's backbone, or with numbers that are not finite.
-    pub(crate) fn of(path: &Path, file: &StateDict, entries: &[Entry]) -> Result<Self> {
+    pub(crate) fn of(
+        path: &Path,
+        file: &StateDict,
+        resize: PositionBiasResize,
+        entries: &[Entry],
+    ) -> Result<Self> {
         let mut mapped = names::map(file).map_err(|error| Error::file(path, error.to_string()))?;
         let wanted: Vec<_> = entries.iter().map(|e| (e.name.clone(), e.tensor.dims().to_vec())).collect();
-        mapped.resize_position_bias(&wanted)?;
-        check(path, &mapped, entries)?;
+        mapped.resize_position_bias(&wanted, resize.chosen())?;
+        check(path, file, &mapped, entries)?;
         let needed: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let needed: Vec<_> = mapped.tensors.iter().filter(|tensor| needed.contains(tensor.name())).collect();
         let values = all_to_candle(needed).map_err(refused(path, file))?;
@@ -112,11 +118,26 @@ impl Pretrained {
 /// Checks that a file has every tensor of the plain backbone in the model's shape, and none besides: a weight that is silently
 /// drawn at random would spoil all others, and blocks that are left out make another network of the rest. Every difference
 /// is listed.
-fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
+fn check(path: &Path, file: &StateDict, mapped: &Mapped, entries: &[Entry]) -> Result<()> {
+    let plain: Vec<&Entry> = entries.iter().filter(|entry| is_plain(&entry.name)).collect();
+    let there = plain.iter().filter(|entry| mapped.tensors.get(&entry.name).is_some()).count();
+    if there * FEW < plain.len() {
+        let wanted = plain.iter().map(|entry| entry.name.as_str());
+        return Err(Error::file(
+            path,
+            format!(
+                "its names are not those of the backbone: {there} of {} tensors are there. The file has {}; wanted are {}, or \
+                 the same under a published name. Nothing was loaded",
+                plain.len(),
+                some(file.iter().map(|tensor| tensor.name())),
+                some(wanted)
+            ),
+        ));
+    }
     let mut wrong = Vec::new();
-    for entry in entries.iter().filter(|entry| is_plain(&entry.name)) {
+    for entry in plain {
         let expected = entry.tensor.dims();
-        match file.tensors.get(&entry.name) {
+        match mapped.tensors.get(&entry.name) {
             Some(found) if found.shape() == expected && found.dtype().is_float() => {}
             Some(found) => wrong.push(format!(
                 "`{}` is {} {:?}, expected floats {expected:?}",
@@ -128,13 +149,13 @@ fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
         }
     }
     let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    let others = file.tensors.iter().map(tadformer_weights::Tensor::name);
+    let others = mapped.tensors.iter().map(tadformer_weights::Tensor::name);
     let others = others.filter(|name| is_plain(name) && !names.contains(name));
     wrong.extend(others.map(|name| format!("`{name}` has no place in the model")));
     if wrong.is_empty() {
         return Ok(());
     }
-    let variant = Variant::of(file.tensors.iter().map(|tensor| (tensor.name(), tensor.shape())));
+    let variant = Variant::of(mapped.tensors.iter().map(|tensor| (tensor.name(), tensor.shape())));
     let found = variant.map_or_else(String::new, |found| format!("; it holds {found}"));
     Err(Error::file(
         path,
@@ -145,6 +166,18 @@ fn check(path: &Path, file: &Mapped, entries: &[Entry]) -> Result<()> {
             wrong.join("\n  ")
         ),
     ))
+}
+
+/// Where fewer than one of so many wanted tensors are in a file, its names are the trouble and not its size.
+const FEW: usize = 4;
+
+/// A few names, the first and some between, for messages.
+fn some<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 4;
+    let names: Vec<&str> = names.collect();
+    let step = names.len().div_ceil(SHOWN).max(1);
+    let shown: Vec<String> = names.iter().step_by(step).map(|name| format!("`{name}`")).collect();
+    if shown.len() < names.len() { format!("{}, …", shown.join(", ")) } else { shown.join(", ") }
 }
 
 /// Whether a tensor is one of the plain backbone, without what any method adds.

@@ -35,7 +35,7 @@ impl Session {
     pub fn fresh(mut config: Config) -> Result<Self> {
         let specs = config.data.specs()?;
         config.data.labels.clone_from(&specs);
-        let pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
+        let pretrained = Pretrained::read(&config.model, &outline(&config.model, &specs)?)?;
         Self::build(config, specs, pretrained)
     }
 
@@ -68,7 +68,7 @@ impl Session {
             )));
         }
         let Plan { values, patchworks, transfer } = Plan::new(&config.model, &specs, &wanted, model)?;
-        let mut pretrained = Pretrained::read(&config.model.weights, &wanted)?;
+        let mut pretrained = Pretrained::read(&config.model, &wanted)?;
         pretrained.values.extend(values);
         if !patchworks.is_empty() {
             // What is drawn depends on the tensor's name and the seed alone, so it is the same the second time.
@@ -89,7 +89,7 @@ impl Session {
     /// A checkpoint of another model, or a weight file that is not the one it was trained on.
     pub fn restored(config: Config, checkpoint: &Checkpoint) -> Result<Self> {
         let specs = config.data.specs()?;
-        let mut pretrained = Pretrained::read(&config.model.weights, &outline(&config.model, &specs)?)?;
+        let mut pretrained = Pretrained::read(&config.model, &outline(&config.model, &specs)?)?;
         if let Some(trained_on) = &checkpoint.state.origin
             && pretrained.origin.as_ref().map(|origin| &origin.sha256) != Some(&trained_on.sha256)
         {

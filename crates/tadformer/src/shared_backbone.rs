@@ -53,7 +53,10 @@ impl SharedBackbone {
         let sizes = config.model.swin();
         let weights = config.model.weights.clone();
         let tensors = match pretrained::open(&weights, read)? {
-            Some((path, file)) => Pretrained::of(&path, &file, &plain_outline(&sizes)?)?.values,
+            Some((path, file)) => {
+                let resize = config.model.position_bias_resize;
+                Pretrained::of(&path, &file, resize, &plain_outline(&sizes)?)?.values
+            }
             None => drawn(config.seed, &sizes)?,
         };
         Ok(Self { sizes, tensors, weights, digests: OnceLock::new() })
@@ -83,8 +86,11 @@ impl SharedBackbone {
 
     /// Refuses a model of other sizes.
     pub(crate) fn check(&self, model: &ModelConfig) -> Result<()> {
-        let wanted = SwinConfig { drop_path_rate: self.sizes.drop_path_rate, ..model.swin() };
-        if wanted == self.sizes {
+        let wanted = model.swin();
+        // How a network is run is the model's own business, as long as its tensors are these.
+        let SwinConfig { drop_path_rate, window_padding, .. } = self.sizes;
+        let same_windows = (0..4).all(|stage| wanted.stage_window(stage) == self.sizes.stage_window(stage));
+        if same_windows && (SwinConfig { drop_path_rate, window_padding, ..wanted.clone() }) == self.sizes {
             return Ok(());
         }
         Err(Error::Config(format!("the shared backbone is {:?}, and the model needs {wanted:?}", self.sizes)))

@@ -37,35 +37,50 @@ pub(super) struct Gradients<'a> {
 pub(super) struct InputGradients {
     pub(super) qkv: Vec<f32>,
     pub(super) prompts: Vec<f32>,
+    pub(super) padding: Vec<f32>,
     pub(super) table: Vec<f32>,
+}
+
+/// What a window adds to the gradients of what all windows share.
+struct WindowGradients {
+    /// Of its image's prompts, `(t, 3c)`.
+    prompts: Vec<f32>,
+    /// `(3c)`, or nothing.
+    padding: Vec<f32>,
+    /// `(heads, entries)`.
+    table: Vec<f32>,
 }
 
 /// Rows of an output that nothing wrote before.
 type FreshRows<'a> = SharedRows<'a, MaybeUninit<f32>>;
 
-/// Queries, keys and values of tokens and of prompts.
+/// Queries, keys and values of tokens, of prompts, and of every place beyond the grid's edge; the last is empty where none of
+/// those takes part.
 #[derive(Clone, Copy)]
-struct Inputs<'a> {
-    qkv: &'a [f32],
-    prompts: &'a [f32],
+pub(super) struct Inputs<'a> {
+    pub(super) qkv: &'a [f32],
+    pub(super) prompts: &'a [f32],
+    pub(super) padding: &'a [f32],
 }
 
 impl Problem {
-    /// For a bias table of side `span` = `2m − 1`, whose values are `table`.
+    /// For a bias table of side `span` = `2m − 1`, whose values are `table`; with `padded`, places beyond the grid's edge take
+    /// part.
     pub(super) fn new(
         (batch, channels, heads, prompts): (usize, usize, usize, usize),
         (span, table): (usize, &[f32]),
         windows: &Windows,
+        padded: bool,
     ) -> Self {
         let (h, w) = windows.grid();
-        let (windows, mut patterns) = Pattern::of(windows, span);
+        let (windows, mut patterns) = Pattern::of(windows, padded, span);
         patterns.par_iter_mut().for_each(|pattern| pattern.fill(table, heads, prompts));
         Self { batch, channels, prompts, heads, tokens: h * w, windows, patterns }
     }
 
-    pub(super) fn forward(&self, qkv: &[f32], prompts: &[f32]) -> Outputs {
+    pub(super) fn forward(&self, inputs: Inputs<'_>) -> Outputs {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
-        let (tokens, inputs) = (self.batch * self.tokens, Inputs { qkv, prompts });
+        let tokens = self.batch * self.tokens;
         let (mut scores, mut per_window) = (Vec::new(), Vec::new());
         let attend = |context: &mut [MaybeUninit<f32>], scores: &mut [MaybeUninit<f32>]| {
             let context = SharedRows::new(context, c);
@@ -92,35 +107,39 @@ impl Problem {
 
     pub(super) fn backward(
         &self,
-        qkv: &[f32],
-        prompts: &[f32],
+        inputs: Inputs<'_>,
         entries: usize,
         grads: Gradients<'_>,
     ) -> InputGradients {
         let (c, t, heads) = (self.channels, self.prompts, self.heads);
-        let mut dqkv = zeros(qkv.len());
+        let mut dqkv = zeros(inputs.qkv.len());
         let dqkv_rows = SharedRows::new(&mut dqkv, 3 * c);
-        let inputs = Inputs { qkv, prompts };
-        let per_window: Vec<(Vec<f32>, Vec<f32>)> = self
+        let per_window: Vec<WindowGradients> = self
             .tasks()
             .map_init(
                 || self.scratch(),
                 |scratch, (image, window)| {
-                    let mut dprompts = vec![0f32; t * 3 * c];
-                    let mut dtable = vec![0f32; heads * entries];
-                    let outputs = (&dqkv_rows, &mut dprompts[..], &mut dtable[..]);
+                    let mut sums = WindowGradients {
+                        prompts: vec![0f32; t * 3 * c],
+                        padding: vec![0f32; inputs.padding.len()],
+                        table: vec![0f32; heads * entries],
+                    };
+                    let outputs = (&dqkv_rows, &mut sums);
                     vectorize(BackwardWindow(self, scratch, inputs, grads, outputs, (image, window)));
-                    (dprompts, dtable)
+                    sums
                 },
             )
             .collect();
-        let (dprompts, dtables): (Vec<_>, Vec<_>) = per_window.into_iter().unzip();
+        let mut padding = vec![0f32; inputs.padding.len()];
         let mut by_head = vec![0f32; heads * entries];
-        for part in &dtables {
-            by_head.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+        for part in &per_window {
+            add(&mut padding, &part.padding);
+            add(&mut by_head, &part.table);
         }
         let table = (0..entries * heads).map(|i| by_head[i % heads * entries + i / heads]).collect();
-        InputGradients { qkv: dqkv, prompts: sum_by_image(&dprompts, self.batch, t * 3 * c), table }
+        let dprompts: Vec<_> = per_window.into_iter().map(|part| part.prompts).collect();
+        let prompts = sum_by_image(&dprompts, self.batch, t * 3 * c);
+        InputGradients { qkv: dqkv, prompts, padding, table }
     }
 
     /// Every (image, window), in order.
@@ -130,7 +149,7 @@ impl Problem {
     }
 
     fn scratch(&self) -> Scratch {
-        let largest = self.windows.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
+        let largest = self.windows.iter().map(Window::places).max().unwrap_or(0);
         Scratch::new(self.prompts + largest, self.head_dim())
     }
 
@@ -155,13 +174,15 @@ impl Problem {
         head: usize,
     ) {
         let (c, d, t) = (self.channels, self.head_dim(), self.prompts);
-        scratch.size(t + window.tokens.len());
+        scratch.size(t + window.places());
         let (width, dim, at) = (scratch.width, scratch.dim, head * d);
         for i in 0..scratch.used {
             let source = if i < t {
                 &inputs.prompts[(image * t + i) * 3 * c..][..3 * c]
+            } else if let Some(token) = window.tokens.get(i - t) {
+                &inputs.qkv[(image * self.tokens + token) * 3 * c..][..3 * c]
             } else {
-                &inputs.qkv[(image * self.tokens + window.tokens[i - t]) * 3 * c..][..3 * c]
+                inputs.padding
             };
             let [q, k, v] = [at, c + at, 2 * c + at].map(|start| &source[start..][..d]);
             let copy = |to: &mut [f32], from: &[f32]| for_vectors(level, to, [from], |_, [x]| x);
@@ -228,6 +249,10 @@ impl Problem {
                 None => row.fill(0.0),
             }
         }
+        // Nobody sees what padding attends to.
+        for row in scratch.o.chunks_exact_mut(dim).take(scratch.used).skip(t + window.tokens.len()) {
+            row.fill(0.0);
+        }
     }
 
     /// Turns the gradient of the scaled scores in `s` into that of the raw ones, and adds it to the table's.
@@ -263,16 +288,22 @@ impl Problem {
     fn write_gradients(
         &self,
         scratch: &Scratch,
-        (dqkv, dprompts): (&SharedRows<'_>, &mut [f32]),
+        (dqkv, dprompts, dpadding): (&SharedRows<'_>, &mut [f32], &mut [f32]),
         (image, window): (usize, &Window),
         head: usize,
     ) {
         let (c, d, t) = (self.channels, self.head_dim(), self.prompts);
+        let parts = [&scratch.dq, &scratch.dk, &scratch.dv];
         let write = |row: &mut [f32], i: usize| {
-            for (part, grad) in [&scratch.dq, &scratch.dk, &scratch.dv].into_iter().enumerate() {
+            for (part, grad) in parts.into_iter().enumerate() {
                 row[part * c + head * d..][..d].copy_from_slice(&grad[i * scratch.dim..][..d]);
             }
         };
+        for i in t + window.tokens.len()..scratch.used {
+            for (part, grad) in parts.into_iter().enumerate() {
+                add(&mut dpadding[part * c + head * d..][..d], &grad[i * scratch.dim..][..d]);
+            }
+        }
         dprompts.chunks_exact_mut(3 * c).enumerate().for_each(|(i, row)| write(row, i));
         for (i, token) in window.tokens.iter().enumerate() {
             // SAFETY: a token lies in one window of its image, and each window is one task.
@@ -311,7 +342,7 @@ struct BackwardWindow<'a>(
     &'a mut Scratch,
     Inputs<'a>,
     Gradients<'a>,
-    (&'a SharedRows<'a>, &'a mut [f32], &'a mut [f32]),
+    (&'a SharedRows<'a>, &'a mut WindowGradients),
     (usize, &'a Window),
 );
 
@@ -320,16 +351,17 @@ impl Kernel for BackwardWindow<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, level: Level<V>) {
-        let Self(problem, scratch, inputs, grads, (dqkv, dprompts, dtable), (image, window)) = self;
-        let entries = dtable.len() / problem.heads;
-        for (head, dtable) in dtable.chunks_exact_mut(entries).enumerate() {
+        let Self(problem, scratch, inputs, grads, (dqkv, sums), (image, window)) = self;
+        let WindowGradients { prompts, padding, table } = sums;
+        let entries = table.len() / problem.heads;
+        for (head, dtable) in table.chunks_exact_mut(entries).enumerate() {
             problem.gather::<V, true>(level, scratch, inputs, image, window, head);
             scratch.probabilities(level, &problem.patterns[window.pattern], head, problem.scale());
             problem.gather_gradient(scratch, grads, (image, window), head);
             scratch.backward_softmax(level);
             problem.unscale(scratch, grads, dtable, (image, window), head);
             scratch.backward_scores();
-            problem.write_gradients(scratch, (dqkv, dprompts), (image, window), head);
+            problem.write_gradients(scratch, (dqkv, prompts, padding), (image, window), head);
         }
     }
 }
@@ -341,9 +373,12 @@ fn sum_by_image(parts: &[Vec<f32>], batch: usize, width: usize) -> Vec<f32> {
         return sums;
     }
     for (sum, parts) in sums.chunks_exact_mut(width).zip(parts.chunks_exact(parts.len() / batch)) {
-        for part in parts {
-            sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-        }
+        parts.iter().for_each(|part| add(sum, part));
     }
     sums
+}
+
+#[inline(always)]
+fn add(sum: &mut [f32], part: &[f32]) {
+    sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
 }

@@ -6,9 +6,9 @@ use crate::simd::{for_vectors, lane_max, lane_sum, lane_sum2};
 use crate::small_matmul::{Rows, TILE, padded, small_matmul};
 use crate::vector::{Level, Vector};
 
-/// One thread's matrices for one head of one window. Rows are prompts, then tokens.
+/// One thread's matrices for one head of one window. Rows are prompts, then tokens, then what pads the window.
 pub(super) struct Scratch {
-    /// Prompts and tokens in the window.
+    /// Prompts and places in the window.
     pub(super) used: usize,
     /// Columns of the square matrices: `used` in whole vectors.
     pub(super) width: usize,
@@ -37,7 +37,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// For windows of up to `most` prompts and tokens and heads of `head_dim` features.
+    /// For windows of up to `most` prompts and places and heads of `head_dim` features.
     pub(super) fn new(most: usize, head_dim: usize) -> Self {
         let (n, dim) = (padded(most), padded(head_dim));
         let tall = || vec![0f32; n * dim];
@@ -60,7 +60,7 @@ impl Scratch {
         }
     }
 
-    /// Gets ready for a window of `used` prompts and tokens.
+    /// Gets ready for a window of `used` prompts and places.
     pub(super) fn size(&mut self, used: usize) {
         if self.used != used {
             (self.used, self.width) = (used, padded(used));

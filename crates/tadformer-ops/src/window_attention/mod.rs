@@ -8,7 +8,7 @@ use crate::Windows;
 use crate::host::read;
 use crate::tape::{Output, record};
 use candle_core::{Result, Shape, Tensor, bail};
-use cpu::{Gradients, Problem};
+use cpu::{Gradients, Inputs, Problem};
 
 /// What the rows of [`window_attention`] give.
 #[derive(Debug, Clone)]
@@ -29,12 +29,16 @@ pub struct Attended {
 /// between tokens of different regions) act between tokens alone. Places outside the grid take no part. Swin Transformer
 /// (arXiv 2103.14030), section 3.2; TADFormer (arXiv 2501.04293), section 3.
 ///
-/// Kept for the backward: `qkv` and `prompts`, that is queries, keys and values. Computed again, window by window: scores
-/// and probabilities.
+/// Where there is `padding`, every place outside the grid holds that row instead: tokens and prompts attend to it as to any
+/// token, with the bias and the mask of its place. What it attends to itself is seen nowhere.
+///
+/// Kept for the backward: `qkv`, `prompts` and `padding`, that is queries, keys and values. Computed again, window by window:
+/// scores and probabilities.
 ///
 /// # Shapes
 /// - `qkv` `(b, h, w, 3c)`: queries, keys and values, each head by head
 /// - `prompts` `(b, t, 3c)`, or none
+/// - `padding` `(3c)`, or none
 /// - `bias_table` `((2m − 1)², heads)` for windows of side up to `m`
 ///
 /// # Errors
@@ -42,31 +46,37 @@ pub struct Attended {
 pub fn window_attention(
     qkv: &Tensor,
     prompts: Option<&Tensor>,
+    padding: Option<&Tensor>,
     bias_table: &Tensor,
     windows: &Windows,
     heads: usize,
 ) -> Result<Attended> {
     const OP: &str = "window attention";
-    let (sizes, span) = check(qkv, prompts, bias_table, windows, heads)?;
+    let (sizes, span) = check(qkv, (prompts, padding), bias_table, windows, heads)?;
     let (b, c, _, t) = sizes;
     let (h, w) = windows.grid();
     let qkv = qkv.contiguous()?;
-    let prompts = match prompts {
-        Some(prompts) => prompts.contiguous()?,
-        None => Tensor::zeros(0, qkv.dtype(), qkv.device())?,
+    let or_empty = |tensor: Option<&Tensor>| match tensor {
+        Some(tensor) => tensor.contiguous(),
+        None => Tensor::zeros(0, qkv.dtype(), qkv.device()),
     };
+    let (prompts, padding) = (or_empty(prompts)?, or_empty(padding)?);
     let table = bias_table.contiguous()?;
 
-    let problem = Problem::new(sizes, (span, &read(OP, &table)?), windows);
-    let outputs = problem.forward(&read(OP, &qkv)?, &read(OP, &prompts)?);
+    let problem = Problem::new(sizes, (span, &read(OP, &table)?), windows, padding.elem_count() > 0);
+    let outputs = {
+        let (qkv, prompts, padding) = (read(OP, &qkv)?, read(OP, &prompts)?, read(OP, &padding)?);
+        problem.forward(Inputs { qkv: &qkv, prompts: &prompts, padding: &padding })
+    };
     let outputs = [
         Output::new(outputs.context, (b, h, w, c)),
         Output::new(outputs.prompts, (b, t, c)),
         Output::new(outputs.scores, (b, h, w, t, heads)),
     ];
-    let kept = (qkv.clone(), prompts.clone(), table.shape().clone());
-    let [context, prompts, scores] = record(OP, &[&qkv, &prompts, &table], outputs, move |grads| {
-        let (qkv, prompts, table) = kept;
+    let kept = (qkv.clone(), prompts.clone(), padding.clone(), table.shape().clone());
+    let inputs = [&qkv, &prompts, &padding, &table];
+    let [context, prompts, scores] = record(OP, &inputs, outputs, move |grads| {
+        let (qkv, prompts, padding, table) = kept;
         let grads: Vec<_> =
             grads.into_iter().map(|g| g.map(|g| g.contiguous()).transpose()).collect::<Result<_>>()?;
         let slices: Vec<_> =
@@ -76,11 +86,16 @@ pub fn window_attention(
             prompts: slices[1].as_deref(),
             scores: slices[2].as_deref(),
         };
-        let inputs = problem.backward(&read(OP, &qkv)?, &read(OP, &prompts)?, table.dims()[0], grads);
+        let inputs = {
+            let (qkv, prompts, padding) = (read(OP, &qkv)?, read(OP, &prompts)?, read(OP, &padding)?);
+            let inputs = Inputs { qkv: &qkv, prompts: &prompts, padding: &padding };
+            problem.backward(inputs, table.dims()[0], grads)
+        };
         let tensor = |values, shape: &Shape| Tensor::from_vec(values, shape, qkv.device());
         Ok(vec![
             Some(tensor(inputs.qkv, qkv.shape())?),
             Some(tensor(inputs.prompts, prompts.shape())?),
+            Some(tensor(inputs.padding, padding.shape())?),
             Some(tensor(inputs.table, &table)?),
         ])
     })?;
@@ -91,7 +106,7 @@ pub fn window_attention(
 /// Batch, channels, heads and prompts; and the side of the bias table.
 fn check(
     qkv: &Tensor,
-    prompts: Option<&Tensor>,
+    (prompts, padding): (Option<&Tensor>, Option<&Tensor>),
     bias_table: &Tensor,
     windows: &Windows,
     heads: usize,
@@ -107,6 +122,11 @@ fn check(
         Some(&[b, t, c]) if b == batch && c == c3 && t > 0 => t,
         Some(dims) => bail!("window attention: prompts {dims:?} do not fit qkv {:?}", qkv.dims()),
     };
+    if let Some(padding) = padding
+        && padding.dims() != [c3]
+    {
+        bail!("window attention: padding {:?} does not fit qkv {:?}", padding.dims(), qkv.dims());
+    }
     let (entries, table_heads) = bias_table.dims2()?;
     let (rows, cols) = windows.window();
     let span = entries.isqrt();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::Windows;
 use crate::small_matmul::padded;
-use crate::windows::Place;
+use crate::windows::{Place, Seat};
 
 /// What the mask adds between tokens that the cyclic shift brought together.
 const MASKED: f32 = -100.0;
@@ -14,47 +14,63 @@ const NOWHERE: f32 = -1e30;
 /// A window: the tokens in it, and which layout they form.
 pub(super) struct Window {
     pub(super) tokens: Vec<usize>,
+    /// Places beyond the grid's edge that take part, after the tokens.
+    pub(super) padding: usize,
     pub(super) pattern: usize,
 }
 
-/// A layout of tokens in a window. Inside a grid all windows have the same one.
+impl Window {
+    /// Places that take part.
+    pub(super) fn places(&self) -> usize {
+        self.tokens.len() + self.padding
+    }
+}
+
+/// A layout of places in a window: its tokens, then what pads it. Inside a grid all windows have the same one.
 pub(super) struct Pattern {
-    tokens: usize,
-    /// Row of the bias table for each pair of tokens.
+    places: usize,
+    /// Row of the bias table for each pair of places.
     offsets: Vec<u32>,
-    /// Bias and mask, `(heads, prompts + tokens, width)`; filled by [`Pattern::fill`].
+    /// Bias and mask, `(heads, prompts + places, width)`; filled by [`Pattern::fill`].
     bias: Vec<f32>,
     masked: Vec<bool>,
 }
 
 impl Pattern {
-    /// The windows of an image and their patterns, for a bias table of side `span`.
-    pub(super) fn of(windows: &Windows, span: usize) -> (Vec<Window>, Vec<Self>) {
-        let mut known: HashMap<Vec<(usize, usize, u8)>, usize> = HashMap::new();
+    /// The windows of an image and their patterns, for a bias table of side `span`; with `padded`, places beyond the grid's
+    /// edge take part.
+    pub(super) fn of(windows: &Windows, padded: bool, span: usize) -> (Vec<Window>, Vec<Self>) {
+        let mut known: HashMap<Vec<Seat>, usize> = HashMap::new();
         let mut patterns = Vec::new();
         let list = (0..windows.count())
             .map(|index| {
                 let places = windows.places(index);
-                let mixed = places.iter().any(|place| place.region != places[0].region);
-                let key = places.iter().map(|p| (p.row, p.col, if mixed { p.region } else { 0 })).collect();
-                let pattern = *known.entry(key).or_insert_with(|| {
-                    patterns.push(Self::new(&places, span));
+                let mut seats: Vec<Seat> = places.iter().map(Place::seat).collect();
+                if padded {
+                    seats.extend(windows.beyond(index));
+                }
+                if seats.iter().all(|seat| seat.region == seats[0].region) {
+                    seats.iter_mut().for_each(|seat| seat.region = 0);
+                }
+                let padding = seats.len() - places.len();
+                let pattern = *known.entry(seats).or_insert_with_key(|seats| {
+                    patterns.push(Self::new(seats, span));
                     patterns.len() - 1
                 });
-                Window { tokens: places.iter().map(|place| place.token).collect(), pattern }
+                Window { tokens: places.iter().map(|place| place.token).collect(), padding, pattern }
             })
             .collect();
         (list, patterns)
     }
 
-    fn new(places: &[Place], span: usize) -> Self {
+    fn new(seats: &[Seat], span: usize) -> Self {
         let middle = span / 2;
-        let pairs = || places.iter().flat_map(|from| places.iter().map(move |to| (from, to)));
-        let offset = |(from, to): (&Place, &Place)| {
+        let pairs = || seats.iter().flat_map(|from| seats.iter().map(move |to| (from, to)));
+        let offset = |(from, to): (&Seat, &Seat)| {
             ((from.row + middle - to.row) * span + from.col + middle - to.col) as u32
         };
         Self {
-            tokens: places.len(),
+            places: seats.len(),
             offsets: pairs().map(offset).collect(),
             masked: pairs().map(|(from, to)| from.region != to.region).collect(),
             bias: Vec::new(),
@@ -63,7 +79,7 @@ impl Pattern {
 
     /// Takes the biases of all heads from `table`, `(entries, heads)`.
     pub(super) fn fill(&mut self, table: &[f32], heads: usize, prompts: usize) {
-        let (used, n) = (prompts + self.tokens, self.tokens);
+        let (used, n) = (prompts + self.places, self.places);
         let width = padded(used);
         self.bias = vec![0f32; heads * used * width];
         for (head, bias) in self.bias.chunks_exact_mut(used * width).enumerate() {
@@ -81,15 +97,15 @@ impl Pattern {
         }
     }
 
-    /// Bias and mask of one head, `(prompts + tokens, width)`.
+    /// Bias and mask of one head, `(prompts + places, width)`.
     #[inline(always)]
     pub(super) fn bias(&self, head: usize, len: usize) -> &[f32] {
         &self.bias[head * len..][..len]
     }
 
-    /// Rows of the bias table for the pairs of token `i` with all tokens.
+    /// Rows of the bias table for the pairs of place `i` with all places.
     #[inline(always)]
     pub(super) fn offsets(&self, i: usize) -> &[u32] {
-        &self.offsets[i * self.tokens..][..self.tokens]
+        &self.offsets[i * self.places..][..self.places]
     }
 }

@@ -6,7 +6,7 @@ mod overrides;
 mod train;
 
 pub use data::{DataConfig, SyntheticSource};
-pub use model::{AdaptationConfig, BackboneConfig, Method, ModelConfig, WeightsSource};
+pub use model::{AdaptationConfig, BackboneConfig, Method, ModelConfig, PositionBiasResize, WeightsSource};
 pub use overrides::Override;
 pub use train::TrainConfig;
 

@@ -3,10 +3,11 @@
 use super::out_of_range;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tadformer_backbone::{Adaptation, Skip, SwinConfig, Tuning};
+use tadformer_backbone::{Adaptation, Skip, SwinConfig, Tuning, WindowPadding};
 use tadformer_data::did_you_mean;
 use tadformer_decoders::DecoderConfig;
 use tadformer_peft::{Filter, LoraConfig};
+use tadformer_weights::TableResize;
 
 /// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,8 +17,12 @@ pub struct ModelConfig {
     pub method: Method,
     /// Where its pretrained weights come from: a file, `embedded`, or `none` for random ones.
     pub weights: WeightsSource,
+    /// How their position bias tables are made for another window: `auto`, `bicubic` or `geometric`.
+    pub position_bias_resize: PositionBiasResize,
     /// Drop path at the last block while training; earlier blocks less, linearly from 0.
     pub drop_path_rate: f64,
+    /// What windows find beyond the edge of a grid that is no multiple of the window: `masked` or `zeros`.
+    pub window_padding: WindowPadding,
     /// The backbone: a name (`swin-tiny`, `swin-small`, `swin-base`, `swin-large`) or a table of sizes.
     pub backbone: BackboneConfig,
     /// What TADFormer adds.
@@ -32,7 +37,9 @@ impl Default for ModelConfig {
         Self {
             method: Method::Tadformer,
             weights: WeightsSource::None,
+            position_bias_resize: PositionBiasResize::Auto,
             drop_path_rate: 0.2,
+            window_padding: WindowPadding::Masked,
             backbone: BackboneConfig::Named("swin-tiny".to_owned()),
             adaptation: AdaptationConfig::default(),
             decoder: DecoderConfig::default(),
@@ -84,6 +91,30 @@ impl From<WeightsSource> for String {
             WeightsSource::None => "none".to_owned(),
             WeightsSource::Embedded => "embedded".to_owned(),
             WeightsSource::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// How position bias tables of a weight file are made for another window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionBiasResize {
+    /// As [those do](tadformer_weights::names::Naming::table_resize) whose names the file has.
+    #[default]
+    Auto,
+    /// [`TableResize::Bicubic`].
+    Bicubic,
+    /// [`TableResize::Geometric`].
+    Geometric,
+}
+
+impl PositionBiasResize {
+    /// What was chosen; nothing if the file decides.
+    pub(crate) fn chosen(self) -> Option<TableResize> {
+        match self {
+            Self::Auto => None,
+            Self::Bicubic => Some(TableResize::Bicubic),
+            Self::Geometric => Some(TableResize::Geometric),
         }
     }
 }
@@ -143,7 +174,7 @@ impl ModelConfig {
             BackboneConfig::Named(name) => SwinConfig::from_name(name).unwrap_or_else(SwinConfig::tiny),
             BackboneConfig::Sizes(sizes) => sizes.clone(),
         };
-        SwinConfig { drop_path_rate: self.drop_path_rate, ..sizes }
+        SwinConfig { drop_path_rate: self.drop_path_rate, window_padding: self.window_padding, ..sizes }
     }
 
     /// How the backbone is tuned for `tasks` tasks.
