@@ -38,7 +38,7 @@ pub struct SwinConfig {
 
 /// What windows find where they hang over the edge of the grid, at the right and at the bottom.
 ///
-/// Where every grid is a multiple of the window both are the same.
+/// Where every grid is a multiple of the window, and longer than it along both sides, the two are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowPadding {

@@ -50,7 +50,7 @@ def main(path):
     net = SwinTransformer([4, 4], 8, [2, 2, 2, 2], heads, [window, window], stochastic_depth_prob=0.0, num_classes=1)
     state = {name: parameter(name, tuple(p.shape)) for name, p in net.named_parameters()}
     net.load_state_dict(state, strict=False)
-    image = named("input:window_padding/image", (2, 3, 64, 96), 0.0, math.sqrt(3.0))
+    image = named("input:window_padding/image", (1, 3, 64, 96), 0.0, math.sqrt(3.0))
 
     out, loss, xs = {}, 0.0, image
     for at, layer in enumerate(net.features):
