@@ -8,7 +8,7 @@ IGNORE = 255
 
 
 def balanced_bce(logits, label, positive_weight=None):
-    positive = (label >= 0.5).float()
+    positive = (label >= 0.5).to(logits.dtype)
     weight = 1 - positive.mean() if positive_weight is None else positive_weight
     pixels = F.binary_cross_entropy_with_logits(logits, positive, reduction="none")
     return (pixels * (positive * weight + (1 - positive) * (1 - weight))).mean()

@@ -6,8 +6,8 @@ use tadformer_backbone::{
     WindowAttention, WindowPadding,
 };
 use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close};
-use tadformer_ops::{Before, Mode, Windows, linear};
-use tadformer_peft::{Filter, LoraConfig, SiteKind};
+use tadformer_ops::{Before, LayerNorm, Mode, Windows, linear};
+use tadformer_peft::{Filter, LoraConfig, SiteKind, condition_on_prompts};
 
 const TASKS: [&str; 4] = ["semseg", "normals", "sal", "human_parts"];
 
@@ -160,28 +160,68 @@ fn to_windows(xs: &Tensor, shift: usize) -> Tensor {
     windows.reshape((b * 4, 16, c)).unwrap()
 }
 
+/// What may be attended to in the window batch `(windows, 16, 16)`: 0, or −100 where the shift brought strangers together.
+fn assert_mask(expected: &Tensor, shift: usize) {
+    // A region of the rolled grid is what lies on the same sides of the two seams.
+    let band = |place: usize| {
+        if place < 4 {
+            0
+        } else if place < 8 - shift {
+            1
+        } else {
+            2
+        }
+    };
+    for (window, mask) in expected.to_vec3::<f32>().unwrap().iter().enumerate() {
+        let region = |token: usize| (band(window / 2 * 4 + token / 4), band(window % 2 * 4 + token % 4));
+        for (query, row) in mask.iter().enumerate() {
+            for (key, value) in row.iter().enumerate() {
+                let allowed = region(query) == region(key);
+                assert_eq!(*value == 0.0, allowed, "window {window}, query {query}, key {key}");
+            }
+        }
+    }
+}
+
 #[test]
 fn window_attention() {
     let file = open("window_attention");
-    for case in file.cases().iter().filter(|case| case.starts_with("ts")) {
+    for case in &file.cases() {
         let (store, x, prompts) = (GoldenStore::new(), file.input(case, "x"), file.input(case, "prompts"));
         let shift = if file.case(case)["shifted"].as_bool().unwrap() { 2 } else { 0 };
-        let (kind, window) = (SiteKind::LowRank(adaptation().lora), (4, WindowPadding::Masked));
-        let attn = WindowAttention::new(16, 2, window, (kind, kind), &store.params().pp("attn")).unwrap();
-        tadformer_ops::LayerNorm::new(16, &store.params().pp("attn.proj.prompt_layernorm")).unwrap();
+        if shift > 0 {
+            assert_mask(file.tensor(&format!("{case}/const/mask")), shift);
+        }
+        let adapting = file.case(case)["last"].as_bool().unwrap();
+        let shared = SiteKind::LowRank(adaptation().lora);
+        let proj = if adapting { SiteKind::TaskAdapting(adaptation().lora, Filter::Dynamic) } else { shared };
+        let window = (4, WindowPadding::Masked);
+        let attn = WindowAttention::new(16, 2, window, (shared, proj), &store.params().pp("attn")).unwrap();
+        let norm = LayerNorm::new(16, &store.params().pp("attn.proj.prompt_layernorm")).unwrap();
         let windows = Windows::new(8, 8, 4, shift).unwrap();
         let grid = from_windows(&x, shift);
         let attended =
             attn.attend(Before::Nothing, &grid, Some(&prompts), &windows, &mut Mode::Eval).unwrap();
-        let project = |xs: &Tensor| attn.proj().forward(xs, &mut Mode::Eval).unwrap().0;
-        let scores = attended.scores.unwrap().flatten_from(3).unwrap();
-        let scores =
-            to_windows(&scores, shift).reshape((8, 16, 4, 2)).unwrap().permute([0, 3, 2, 1]).unwrap();
-        let outputs = [
-            ("x", to_windows(&project(&attended.context), shift)),
-            ("prompts", project(&attended.prompts.unwrap())),
-            ("attn_raw", scores),
+        let project = |xs: &Tensor| attn.proj().forward(xs, &mut Mode::Eval).unwrap();
+        let (ys, trace) = project(&attended.context);
+        let scores = attended.scores.unwrap();
+        let in_windows = to_windows(&scores.flatten_from(3).unwrap(), shift);
+        let in_windows = in_windows.reshape((8, 16, 4, 2)).unwrap().permute([0, 3, 2, 1]).unwrap();
+        let mut outputs = vec![
+            ("x".to_owned(), to_windows(&ys, shift)),
+            ("prompts".to_owned(), project(&attended.prompts.unwrap()).0),
+            ("attn_raw".to_owned(), in_windows),
         ];
-        file.check(case, &store, &[("x", &x), ("prompts", &prompts)], &outputs);
+        if let Some(module) = attn.proj().task_adapting() {
+            let trace = trace.unwrap();
+            let conditioned = condition_on_prompts(&scores, &trace.dropped, TASKS.len(), &norm).unwrap();
+            let ys = module.forward_tasks(&conditioned.us().unwrap(), &trace.frozen, &windows).unwrap();
+            for (i, task) in TASKS.iter().enumerate() {
+                let own = |xs: &Tensor| to_windows(&xs.narrow(0, i * 2, 2).unwrap(), shift);
+                outputs.push((format!("task/{task}"), own(&ys)));
+                outputs.push((format!("skip/{task}"), own(&conditioned.skip)));
+            }
+        }
+        check(&file, case, &store, &[("x", &x), ("prompts", &prompts)], outputs);
     }
 }

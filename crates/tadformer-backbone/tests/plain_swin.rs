@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
-use tadformer_backbone::{Swin, SwinConfig, Tuning};
+use tadformer_backbone::{PatchEmbed, PatchMerging, Position, Swin, SwinBlock, SwinConfig, Tuning};
 use tadformer_ops::testing::{GoldenFile, assert_close, golden_parameter, named_tensor};
 use tadformer_ops::{LAYER_NORM_EPS, Mode, ParamStore, Role, layer_norm, linear};
 use tadformer_weights::names::{self, Mapped, Naming, Reason};
@@ -57,6 +57,29 @@ fn features_and_logits_of_timm_under_three_namings() {
     check_outputs(&file, &weights, &tensors);
 }
 
+/// What the last block of every stage gives, of a network put together from the weights in `store`.
+fn before_merging(config: &SwinConfig, store: &ParamStore, image: &Tensor) -> Vec<Tensor> {
+    let values = store.entries().into_iter().map(|entry| (entry.name, entry.tensor)).collect();
+    let store = ParamStore::with_values(0, values);
+    let params = store.params().pp("backbone");
+    let embed = PatchEmbed::new(4, config.embed_dim, &params.pp("patch_embed")).unwrap();
+    let (mut xs, mut outputs) = (embed.forward(image).unwrap(), Vec::new());
+    for stage in 0..4 {
+        let params = params.pp(format!("layers.{stage}"));
+        for block in 0..config.depths[stage] {
+            let (position, params) = (Position { stage, block }, params.pp(format!("blocks.{block}")));
+            let block = SwinBlock::new(config, &Tuning::Frozen, position, &params).unwrap();
+            xs = block.forward(&xs, None, &mut Mode::Eval).unwrap().xs;
+        }
+        outputs.push(xs.clone());
+        if stage < 3 {
+            let merging = PatchMerging::new(config.dim(stage), &Tuning::Frozen, &params.pp("downsample"));
+            xs = merging.unwrap().forward(&xs).unwrap().tensor().unwrap();
+        }
+    }
+    outputs
+}
+
 /// Runs the network with `tensors`, and timm's norm and classifier after it.
 fn check_outputs(file: &GoldenFile, weights: &StateDict, tensors: &StateDict) {
     let loaded: HashMap<String, Tensor> = tensors.iter().map(|w| (w.name().to_owned(), tensor(w))).collect();
@@ -78,10 +101,14 @@ fn check_outputs(file: &GoldenFile, weights: &StateDict, tensors: &StateDict) {
     let stages = model.forward(&image, &mut Mode::Eval).unwrap();
     assert_eq!(stages.len(), 4);
     assert!(stages.iter().all(|stage| stage.prompts.is_none() && stage.tasks.is_none()));
-    // timm merges patches at the beginning of a stage, we at the end of the one before: only the last stage gives the same.
     let last = &stages[3].xs;
     assert_eq!(last.dims(), [1, 7, 7, 768]);
     check("timm_stage3", last);
+    // timm merges patches at the beginning of a stage, we at the end of the one before: what its other stages give is what
+    // comes out of the last block.
+    for (i, xs) in before_merging(&config, &store, &image).iter().enumerate() {
+        check(&format!("timm_stage{i}"), xs);
+    }
 
     let weight = |name: &str| tensor(weights.get(name).unwrap());
     let features = layer_norm(last, &weight("norm.weight"), &weight("norm.bias"), LAYER_NORM_EPS).unwrap();

@@ -1,36 +1,38 @@
 //! The HRNet head, its downsampler and the last resize against numbers of the published implementation.
 
 use candle_core::{Device, Result, Tensor, Var};
-use std::collections::HashMap;
 use tadformer_decoders::{Downsampler, HrnetHead};
-use tadformer_ops::testing::{GoldenStore, assert_close};
+use tadformer_ops::testing::{GoldenFile, GoldenStore, assert_close, assert_zero};
 use tadformer_ops::{Mode, Rng, Role, interpolate_planes};
 
 const OUTPUT: f64 = 1e-5;
 const GRADIENT: f64 = 3e-5;
+const CASES: [&str; 5] = ["downsampler", "head_eval", "head_train", "upsample", "upsample_odd"];
 const CHANNELS: [usize; 4] = [6, 8, 10, 12];
 
 /// The tensors of one case.
 struct Case {
     name: &'static str,
-    tensors: HashMap<String, Tensor>,
+    file: GoldenFile,
 }
 
 impl Case {
     fn load(name: &'static str) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hrnet_head.safetensors");
-        Self { name, tensors: candle_core::safetensors::load(path, &Device::Cpu).unwrap() }
+        let file =
+            GoldenFile::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hrnet_head.safetensors"));
+        for other in CASES.iter().filter(|other| **other != name) {
+            file.compared_elsewhere(&[&format!("{other}/")]);
+        }
+        Self { name, file }
     }
 
     fn get(&self, what: &str) -> &Tensor {
-        let name = format!("{}/{what}", self.name);
-        self.tensors.get(&name).unwrap_or_else(|| panic!("no {name}"))
+        self.file.tensor(&format!("{}/{what}", self.name))
     }
 
     /// Names below `{case}/{kind}/`.
     fn names(&self, kind: &str) -> Vec<&str> {
-        let prefix = format!("{}/{kind}/", self.name);
-        self.tensors.keys().filter_map(|name| name.strip_prefix(&prefix)).collect()
+        self.file.names(&format!("{}/{kind}/", self.name)).collect()
     }
 
     fn variable(&self, what: &str) -> Var {
@@ -59,11 +61,11 @@ impl Case {
         for entry in trainable {
             let what = format!("{} {}", self.name, entry.name);
             let found = grads.get(&entry.tensor).unwrap_or_else(|| panic!("{what} has no gradient"));
+            let expected = self.get(&format!("grad/{}", entry.name));
             if zero.contains(&entry.name.as_str()) {
-                let worst = found.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(worst <= 1e-5, "{what} is {worst}, but is zero in exact arithmetic");
+                assert_zero(&what, found);
             } else {
-                assert_close(&what, found, self.get(&format!("grad/{}", entry.name)), GRADIENT);
+                assert_close(&what, found, expected, GRADIENT);
             }
         }
         for buffer in store.with_role(Role::Buffer) {

@@ -49,6 +49,19 @@ pub fn assert_refused<T>(result: Result<T>, parts: &[&str]) {
     assert!(parts.iter().all(|part| message.contains(part)), "expected {parts:?}: {message}");
 }
 
+/// Fails unless every element of `gradient` is within `1e-5` of zero.
+///
+/// For gradients that are zero by algebra: what is found is the rounding of a sum whose terms cancel, and no share of
+/// itself is a measure for it. The bias in front of a BatchNorm is one, which the batch's mean takes away again.
+///
+/// # Panics
+/// With the largest element, if it is further away.
+#[track_caller]
+pub fn assert_zero(what: &str, gradient: &Tensor) {
+    let worst = flat(gradient).into_iter().map(f64::abs).max_by(f64::total_cmp).unwrap_or(0.0);
+    assert!(worst <= 1e-5, "{what} has an element of {worst:e}, but is zero in exact arithmetic");
+}
+
 fn flat(tensor: &Tensor) -> Vec<f64> {
     let values = tensor.flatten_all().and_then(|t| t.to_dtype(DType::F64)).and_then(|t| t.to_vec1());
     values.expect("a float tensor in main memory")
@@ -103,16 +116,35 @@ pub fn golden_parameter(name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
     named_tensor(name, shape, offset, amplitude)
 }
 
+/// `value` with every element replaced by the next larger or the next smaller `f32`.
+fn moved_by_one_ulp(name: &str, value: &Tensor, seed: u64) -> Result<Tensor> {
+    let hash = fnv1a(&format!("{name}:{seed}"));
+    let values = value.flatten_all()?.to_vec1::<f32>()?.into_iter().zip(0u64..);
+    let moved =
+        values.map(|(v, i)| if mix(hash.wrapping_add(i)) & 1 == 0 { v.next_up() } else { v.next_down() });
+    Tensor::from_vec(moved.collect(), value.shape(), &Device::Cpu)
+}
+
 /// A source that gives every tensor its [golden value](golden_parameter), whatever initial value its layer asks for.
 #[derive(Debug, Default)]
 pub struct GoldenStore {
     entries: Mutex<Vec<Entry>>,
+    /// Weights are one unit in the last place away from their golden values, by this seed.
+    moved: Option<u64>,
 }
 
 impl GoldenStore {
     /// A store that no layer has asked yet.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// A store whose weights are the golden ones moved by one unit in the last place, up or down by `seed`. Buffers are as
+    /// they were.
+    ///
+    /// What holds of the golden weights and not of these hangs on the last bit.
+    pub fn moved(seed: u64) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::default(), moved: Some(seed) })
     }
 
     /// The root from which layers are built.
@@ -146,7 +178,10 @@ impl Source for GoldenStore {
         if entries.iter().any(|entry| entry.name == name) {
             bail!("two layers ask for a tensor called `{name}`");
         }
-        let value = golden_parameter(name, shape)?;
+        let mut value = golden_parameter(name, shape)?;
+        if let (Some(seed), Role::Frozen | Role::Trainable) = (self.moved, role) {
+            value = moved_by_one_ulp(name, &value, seed)?;
+        }
         let tensor = match role {
             Role::Frozen => value,
             Role::Trainable | Role::Buffer => Var::from_tensor(&value)?.into_inner(),
@@ -251,5 +286,21 @@ mod tests {
         assert_eq!(seen.tensor.to_vec1::<f32>().unwrap(), [0.0; 3]);
         assert_eq!(store.with_role(Role::Trainable).len(), 1);
         assert_refused(params.frozen("fixed", (2, 3), Init::ZEROS), &["two layers ask", "`norm.fixed`"]);
+    }
+
+    #[test]
+    fn moved_weights_are_one_unit_in_the_last_place_away() {
+        let values = |store: Arc<GoldenStore>, role: Role| -> Vec<f32> {
+            Source::get(&*store, "a.weight", &Shape::from((8, 16)), Init::ZEROS, role).unwrap();
+            store.get("a.weight").unwrap().tensor.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let golden = values(GoldenStore::new(), Role::Trainable);
+        let moved = values(GoldenStore::moved(1), Role::Trainable);
+        let up = golden.iter().zip(&moved).filter(|(g, m)| **m == g.next_up()).count();
+        let down = golden.iter().zip(&moved).filter(|(g, m)| **m == g.next_down()).count();
+        assert_eq!(up + down, golden.len());
+        assert!(up > 32 && down > 32, "{up} up, {down} down");
+        assert_ne!(values(GoldenStore::moved(2), Role::Trainable), moved);
+        assert_eq!(values(GoldenStore::moved(1), Role::Buffer), golden);
     }
 }

@@ -63,6 +63,7 @@ fn squares(found: &Tensor, expected: &Tensor) -> (f64, f64) {
 #[test]
 fn bf16_products_stay_near_the_published_numbers() {
     let file = open("micro_model");
+    file.compared_elsewhere(&[""]);
     let found = step(&file, Precision::Bf16);
     let mut distances = Vec::new();
     for (task, logits) in &found.logits {
@@ -92,6 +93,7 @@ fn bf16_products_stay_near_the_published_numbers() {
 #[test]
 fn f32_gives_the_same_bits_after_bf16_as_before() {
     let file = open("micro_model");
+    file.compared_elsewhere(&[""]);
     let bits = |step: &Step| -> Vec<u32> {
         let tensors = step.logits.iter().map(|(_, t)| t).chain(step.gradients.iter().map(|(_, t)| t));
         tensors.flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).map(f32::to_bits).collect()

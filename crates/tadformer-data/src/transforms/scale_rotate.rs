@@ -256,7 +256,7 @@ fn fixed(pixels: f64) -> i32 {
 }
 
 /// Where a source pixel goes: counter-clockwise about the centre, magnified.
-fn rotation_matrix(height: usize, width: usize, degrees: f64, scale: f64) -> [[f64; 3]; 2] {
+pub(super) fn rotation_matrix(height: usize, width: usize, degrees: f64, scale: f64) -> [[f64; 3]; 2] {
     let (cx, cy) = (width as f64 / 2.0, height as f64 / 2.0);
     let (sin, cos) = degrees.to_radians().sin_cos();
     let (a, b) = (cos * scale, sin * scale);

@@ -1,6 +1,7 @@
 //! What the golden tests of the model share: its files, tasks and configuration.
 
 use candle_core::Tensor;
+use tadformer::Losses;
 use tadformer::config::{AdaptationConfig, BackboneConfig, ModelConfig};
 use tadformer_backbone::SwinConfig;
 use tadformer_data::{EDGE_TOLERANCE, Task, TaskSpec};
@@ -75,4 +76,21 @@ pub(crate) fn assert_near(what: &str, found: f64, expected: f64, tolerance: f64)
         off <= tolerance,
         "{what} is {found}, expected {expected}: off by {off:.2e}, allowed {tolerance:.0e}"
     );
+}
+
+/// Compares every task's loss and the total with those that `expected` gives by name.
+#[track_caller]
+#[allow(dead_code, reason = "not every file of tests has all losses")]
+pub(crate) fn assert_losses(what: &str, found: &Losses, expected: impl Fn(&str) -> f64, tolerance: f64) {
+    let tasks = found.tasks.iter().map(|(task, loss)| (task.name, &loss.value));
+    for (name, value) in tasks.chain([("total", &found.total)]) {
+        assert_near(&format!("{what}: loss {name}"), scalar(value), expected(name), tolerance);
+    }
+}
+
+/// The elements of `tensor` in `f64`.
+#[allow(dead_code, reason = "not every file of tests looks at elements")]
+pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
+    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f64::from).collect()
 }

@@ -1,10 +1,10 @@
-"""Writes golden.safetensors: the part of a full transforms.safetensors that the tests of src/transforms read.
+"""Writes golden.safetensors from a full transforms.safetensors, for the tests of src/transforms.
 
     python select.py FULL.safetensors golden.safetensors
 
 The full file holds what OpenCV 4.10 makes of one 80x60 sample (see the names: in, hflip, rot<degrees>_sc<scale>,
-resize<height>x<width>, eval_pipeline, train_pipeline: flip, 13 degrees, scale 1.1, 56x56). Kept here: planes first
-(channels, height, width), whole numbers as bytes, and of the two further rotations only what differs in kind.
+resize<height>x<width>, ignore, eval_pipeline, train_pipeline: flip, 13 degrees, scale 1.1, 56x56). Here are all of its
+tensors, planes first (channels, height, width), whole numbers as bytes, a matrix as one plane.
 """
 import json, struct, sys
 import numpy as np
@@ -18,22 +18,8 @@ def read(path):
         start, end = entry["data_offsets"]
         yield name, np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
 
-def wanted(name):
-    group, item = name.split("/")
-    if item == "matrix" or group in ("ignore", "resize56x56"):
-        return False
-    if group == "rot0_sc1.2":
-        return item in ("image", "depth", "semseg")
-    if group == "rot-7_sc0.85":
-        return item in ("normals", "depth", "semseg", "human_parts")
-    if group == "hflip":
-        return item in ("normals", "semseg")
-    return name != "eval_pipeline/image"
-
 header, body = {}, b""
 for name, value in sorted(read(sys.argv[1])):
-    if not wanted(name):
-        continue
     if name.endswith("image_after_totensor"):
         value = np.round(value * 255)
     if value.ndim == 3 and "pipeline" not in name and not name.startswith("normalize") or name.endswith("before_uint8"):
