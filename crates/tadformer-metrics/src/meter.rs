@@ -48,9 +48,7 @@ impl Score {
     pub(crate) fn error(name: &'static str, unit: &'static str, value: f64) -> Self {
         Self { name, unit, direction: Direction::LowerIsBetter, value }
     }
-}
 
-impl Score {
     /// Value and unit as tables and logs print them, `71.69 degrees`; a dash and the reason where there is none.
     ///
     /// ```

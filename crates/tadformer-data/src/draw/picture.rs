@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_thumbnail_is_the_mean_of_what_its_pixels_cover() {
         let rgb = (0..8 * 6).flat_map(|i| [(i % 8 / 4 * 100) as u8, (i / 8 / 3 * 60) as u8, 7]).collect();
-        let photo = Photo { width: 8, height: 6, rgb };
+        let photo = Photo { width: 8, height: 6, rgb, tag: 1 };
         let small = Picture::thumbnail(&photo, (2, 2));
         assert_eq!(small.rgb, [0, 0, 7, 100, 0, 7, 0, 60, 7, 100, 60, 7]);
         assert_eq!(Picture::thumbnail(&photo, (6, 8)).rgb, photo.rgb);

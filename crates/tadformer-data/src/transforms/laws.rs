@@ -17,7 +17,7 @@ proptest! {
     ) {
         let mut rng = Rng::named(seed, "photo", 0);
         let rgb: Vec<u8> = (0..3 * width * height).map(|_| (rng.uniform() * 256.0) as u8).collect();
-        let photo = Photo { width, height, rgb };
+        let photo = Photo { width, height, rgb, tag: 1 };
         let sample = Sample { id: "law".into(), image: photo.to_raster(), labels: Vec::new() };
         let pipeline = Pipeline::evaluation(new_height, new_width);
         let expected = pipeline.apply(sample, &mut Rng::named(0, "augment", 0)).unwrap().image;
