@@ -43,7 +43,9 @@ fn outputs_of_torch_from_unfolded_weights() {
 #[test]
 fn a_merging_that_is_no_four_neighbours_is_refused() {
     let mut weights = StateDict::new();
-    for (name, width) in [("stages.0.blocks.0.attn.w_msa.proj.bias", 3), ("stages.0.downsample.norm.bias", 10)] {
+    for (name, width) in
+        [("stages.0.blocks.0.attn.w_msa.proj.bias", 3), ("stages.0.downsample.norm.bias", 10)]
+    {
         weights.insert(Weight::new(name, Dtype::F16, vec![width], vec![0; 2 * width]).unwrap()).unwrap();
     }
     let message = names::map(&weights).unwrap_err().to_string();

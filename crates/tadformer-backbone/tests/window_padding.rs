@@ -35,7 +35,8 @@ fn torchvision_weights(file: &GoldenFile) -> StateDict {
 
 #[test]
 fn outputs_and_gradients_of_torchvision() {
-    let file = GoldenFile::open(format!("{}/tests/data/window_padding.safetensors", env!("CARGO_MANIFEST_DIR")));
+    let file =
+        GoldenFile::open(format!("{}/tests/data/window_padding.safetensors", env!("CARGO_MANIFEST_DIR")));
     let weights = torchvision_weights(&file);
     let mapped = names::map(&weights).unwrap();
     assert_eq!(mapped.naming, Naming::Torchvision);
@@ -86,8 +87,8 @@ fn the_two_paddings_differ_only_where_windows_hang_over() {
     for (masked, zeros) in fitting[0].iter().zip(&fitting[1]) {
         assert_close("windows that fit", &masked.xs, &zeros.xs, 2e-6);
     }
-    let [masked, zeros] = [WindowPadding::Masked, WindowPadding::Zeros]
-        .map(|padding| outputs(padding, (64, 96)).remove(0).xs);
+    let [masked, zeros] =
+        [WindowPadding::Masked, WindowPadding::Zeros].map(|padding| outputs(padding, (64, 96)).remove(0).xs);
     let difference = (masked - zeros).unwrap().abs().unwrap().max(D::Minus1).unwrap();
     // The shift brings padding into the window of the upper left corner, and the mask keeps it away.
     let inside = difference.i((0, 0, 0)).unwrap().to_scalar::<f32>().unwrap();
@@ -141,7 +142,8 @@ fn every_way_through_an_adapted_network_pads_alike() {
     let store = GoldenStore::new();
     let masked = Swin::new(&config(WindowPadding::Masked), &adapted(), &store.params()).unwrap();
     for (found, zeros) in forward(&masked).iter().zip(&recorded) {
-        let difference = (found - zeros).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let difference =
+            (found - zeros).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(difference > 1e-4, "{difference}");
     }
 }
@@ -157,7 +159,8 @@ fn checkpointed_gradients_are_those_of_the_whole_pass() {
         let losses: Vec<Tensor> = outputs.iter().map(|xs| xs.sqr().unwrap().mean_all().unwrap()).collect();
         let grads = Tensor::stack(&losses, 0).unwrap().sum_all().unwrap().backward().unwrap();
         let of = |store: &Arc<GoldenStore>| store.with_role(Role::Trainable);
-        let found = of(&store).into_iter().filter_map(|entry| Some((entry.name, grads.get(&entry.tensor)?.clone())));
+        let found =
+            of(&store).into_iter().filter_map(|entry| Some((entry.name, grads.get(&entry.tensor)?.clone())));
         found.collect::<HashMap<_, _>>()
     };
     let (whole, again) = (gradients(&[]), gradients(&[0, 1, 2, 3]));

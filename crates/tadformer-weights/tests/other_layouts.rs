@@ -41,7 +41,8 @@ fn check(file: &StateDict, naming: Naming) -> Vec<(String, Reason)> {
     let expected = names::map(&renamed(|name| Some(name.to_owned()))).unwrap().tensors;
     assert_eq!(tensors.len(), expected.len());
     for tensor in &expected {
-        let found = tensors.get(tensor.name()).unwrap_or_else(|| panic!("{naming:?}: no `{}`", tensor.name()));
+        let found =
+            tensors.get(tensor.name()).unwrap_or_else(|| panic!("{naming:?}: no `{}`", tensor.name()));
         assert_eq!(found.shape(), tensor.shape(), "{}", tensor.name());
         assert_eq!(found.to_f32(), tensor.to_f32(), "{}", tensor.name());
     }
@@ -55,7 +56,8 @@ fn stage(name: &str) -> Option<(usize, &str)> {
 }
 
 fn torchvision(name: &str) -> String {
-    let name = name.replace("patch_embed.proj.", "features.0.0.").replace("patch_embed.norm.", "features.0.2.");
+    let name =
+        name.replace("patch_embed.proj.", "features.0.0.").replace("patch_embed.norm.", "features.0.2.");
     let name = name.replace("mlp.fc1.", "mlp.0.").replace("mlp.fc2.", "mlp.3.").replace("head.fc.", "head.");
     match stage(&name) {
         Some((stage, rest)) => match rest.strip_prefix("blocks.") {
@@ -75,7 +77,8 @@ fn microsoft(name: &str) -> String {
 }
 
 fn open_mmlab(name: &str) -> String {
-    let name = microsoft(name).replace("layers.", "stages.").replace("patch_embed.proj.", "patch_embed.projection.");
+    let name =
+        microsoft(name).replace("layers.", "stages.").replace("patch_embed.proj.", "patch_embed.projection.");
     let name = name.replace(".attn.", ".attn.w_msa.");
     name.replace("mlp.fc1.", "ffn.layers.0.0.").replace("mlp.fc2.", "ffn.layers.1.")
 }
@@ -83,7 +86,9 @@ fn open_mmlab(name: &str) -> String {
 #[test]
 fn torchvision_counts_layers() {
     let file = with(renamed(|name| Some(torchvision(name))), &["features.1.0.attn.relative_position_index"]);
-    assert!(file.get("features.6.reduction.weight").is_some() && file.get("features.7.1.mlp.3.bias").is_some());
+    assert!(
+        file.get("features.6.reduction.weight").is_some() && file.get("features.7.1.mlp.3.bias").is_some()
+    );
     let ignored = check(&file, Naming::Torchvision);
     let expected = [
         ("norm.weight", Reason::FinalNorm),
@@ -110,7 +115,12 @@ fn mmsegmentation_has_stages_and_heads_beside_the_backbone() {
         let kept = !name.starts_with("head") && !name.starts_with("norm");
         kept.then(|| format!("backbone.{}", open_mmlab(name)))
     });
-    let others = ["backbone.norm0.weight", "backbone.norm3.bias", "decode_head.conv_seg.weight", "auxiliary_head.bias"];
+    let others = [
+        "backbone.norm0.weight",
+        "backbone.norm3.bias",
+        "decode_head.conv_seg.weight",
+        "auxiliary_head.bias",
+    ];
     let ignored = check(&with(backbone, &others), Naming::OpenMmlab);
     let reasons: Vec<Reason> = ignored.iter().map(|(_, reason)| *reason).collect();
     assert_eq!(reasons, [Reason::FinalNorm, Reason::FinalNorm, Reason::OtherTask, Reason::OtherTask]);
@@ -157,7 +167,8 @@ fn an_auto_backbone_has_a_norm_a_stage_and_no_swin_in_front() {
         for tensor in &expected {
             assert_eq!(mapped.tensors.get(tensor.name()).unwrap().to_f32(), tensor.to_f32());
         }
-        let ignored: Vec<_> = mapped.ignored.iter().filter(|ignored| ignored.reason != Reason::Buffer).collect();
+        let ignored: Vec<_> =
+            mapped.ignored.iter().filter(|ignored| ignored.reason != Reason::Buffer).collect();
         assert_eq!((ignored[0].name.as_str(), ignored[0].reason), (others[0], Reason::FinalNorm));
         assert_eq!((ignored[1].name.as_str(), ignored[1].reason), (others[1], Reason::OtherTask));
     }
@@ -165,8 +176,11 @@ fn an_auto_backbone_has_a_norm_a_stage_and_no_swin_in_front() {
 
 #[test]
 fn prefixes_of_training_scripts_are_taken_off_however_they_are_nested() {
-    for prefix in ["model.", "net.", "module.", "_orig_mod.", "module.model.net.", "encoder.", "student.backbone.swin."] {
-        let file = with(renamed(|name| Some(format!("{prefix}{name}"))), &["criterion.weight", "accuracy.count"]);
+    for prefix in
+        ["model.", "net.", "module.", "_orig_mod.", "module.model.net.", "encoder.", "student.backbone.swin."]
+    {
+        let file =
+            with(renamed(|name| Some(format!("{prefix}{name}"))), &["criterion.weight", "accuracy.count"]);
         let ignored = check(&file, Naming::Timm);
         let unknown: Vec<&str> = ignored
             .iter()
@@ -206,7 +220,8 @@ fn a_second_version_is_refused_by_that_name() {
 
 #[test]
 fn names_of_another_model_are_shown() {
-    let file = with(StateDict::new(), &["conv1.weight", "layer1.0.conv1.weight", "features.1.0.block.0.0.weight"]);
+    let file =
+        with(StateDict::new(), &["conv1.weight", "layer1.0.conv1.weight", "features.1.0.block.0.0.weight"]);
     let message = names::map(&file).unwrap_err().to_string();
     assert!(message.contains("`conv1.weight`, `layer1.0.conv1.weight`"), "{message}");
 }
