@@ -103,9 +103,9 @@ impl Decoder {
         let batch = features[0].dims().first().copied().unwrap_or(0);
         for (i, (xs, dim)) in features.iter().zip(self.in_dims).enumerate() {
             match *xs.dims().as_slice() {
-                [b, h, w, c] if b == batch && c == dim && b * h * w > 0 => {}
+                [b, h, w, c] if b == batch && c == dim && h > 0 && w > 0 => {}
                 _ => bail!(
-                    "decoder of `{}`: feature {i} has shape {:?}, expected ({batch}, h, w, {dim}) with no empty side",
+                    "decoder of `{}`: feature {i} has shape {:?}, expected ({batch}, h, w, {dim}) with a grid that is not empty",
                     self.task,
                     xs.dims()
                 ),
