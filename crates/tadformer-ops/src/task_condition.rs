@@ -24,7 +24,7 @@ pub fn task_condition(scores: &Tensor, context: &Tensor, tasks: usize) -> Result
     const OP: &str = "task condition";
     let (b, h, w, prompts, heads) = scores.dims5()?;
     let c = context.dims4()?.3;
-    let shares = |whole: usize, parts: usize| whole > 0 && parts > 0 && whole % parts == 0;
+    let shares = |whole: usize, parts: usize| whole > 0 && parts > 0 && whole.is_multiple_of(parts);
     if context.dims()[..3] != [b, h, w] || !shares(prompts, tasks) || !shares(c, heads) {
         bail!("{OP}: scores {:?} and context {:?} do not fit {tasks} tasks", scores.dims(), context.dims());
     }

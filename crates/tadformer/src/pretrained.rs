@@ -129,7 +129,7 @@ fn check(path: &Path, file: &StateDict, mapped: &Mapped, entries: &[Entry]) -> R
                 "its names are not those of the backbone: {there} of {} tensors are there. The file has {}; wanted are {}, or \
                  the same under a published name. Nothing was loaded",
                 plain.len(),
-                some(file.iter().map(|tensor| tensor.name())),
+                some(file.iter().map(tadformer_weights::Tensor::name)),
                 some(wanted)
             ),
         ));

@@ -113,7 +113,7 @@ fn a_packed_model_predicts_the_same_and_leaves_its_backbone_to_others() {
             assert!((x - y).abs() <= 1e-4 * y.abs().max(1.0), "{task}: {x} instead of {y}");
         }
     }
-    let photo = Photo { width: 50, height: 40, rgb: vec![90; 3 * 40 * 50] };
+    let photo = Photo { width: 50, height: 40, rgb: vec![90; 3 * 40 * 50], tag: 1 };
     let maps = packed.coarse(&photo).unwrap().activated(Some((40, 50))).unwrap();
     let maps: Vec<Raster> = maps.into_iter().flatten().collect();
     assert_eq!(maps, packed.activate(&packed.predict(&picture).unwrap()).unwrap());

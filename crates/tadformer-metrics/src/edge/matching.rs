@@ -268,7 +268,7 @@ mod tests {
             edges in proptest::collection::vec(any::<bool>(), 42),
             radius in prop_oneof![Just(0.0), Just(1.0), Just(1.5), Just(2.3)],
         ) {
-            let counts = count(Matching::OneToOne, &levels, &[edges.clone()], 7, radius);
+            let counts = count(Matching::OneToOne, &levels, std::slice::from_ref(&edges), 7, radius);
             for (i, counts) in counts.iter().enumerate().take(6) {
                 let predicted: Vec<bool> = levels.iter().map(|&level| usize::from(level) > i).collect();
                 let expected = most_pairs(&predicted, &edges, 7, radius);
@@ -287,13 +287,13 @@ mod tests {
                 let (dx, dy) = ((a % 7).abs_diff(b % 7) as f64, (a / 7).abs_diff(b / 7) as f64);
                 dx.hypot(dy) <= radius
             };
-            let counts = count(Matching::Distance, &levels, &[edges.clone()], 7, radius);
+            let counts = count(Matching::Distance, &levels, std::slice::from_ref(&edges), 7, radius);
             for (i, counts) in counts.iter().enumerate().take(6) {
                 let predicted = |at: usize| usize::from(levels[at]) > i;
                 let right = (0..42).filter(|&p| predicted(p) && (0..42).any(|e| edges[e] && near(p, e))).count();
                 let found = (0..42).filter(|&e| edges[e] && (0..42).any(|p| predicted(p) && near(p, e))).count();
                 prop_assert_eq!((counts.right, counts.found), (right as u64, found as u64));
-                let pairs = count(Matching::OneToOne, &levels, &[edges.clone()], 7, radius)[i];
+                let pairs = count(Matching::OneToOne, &levels, std::slice::from_ref(&edges), 7, radius)[i];
                 prop_assert!(pairs.right <= counts.right && pairs.found <= counts.found);
             }
         }
