@@ -211,9 +211,9 @@ fn colours_that_no_class_has_are_refused() {
 
 #[test]
 fn a_label_of_another_size_is_refused_or_resized_on_request() {
-    let error = label_refusal(grey(2, 3, &[0; 6]));
+    let error = label_refusal(grey(2, 2, &[0; 4]));
     assert!(
-        error.contains("3 rows by 2 columns") && error.contains("has 2 by 3") && error.contains("resize"),
+        error.contains("2 rows by 2 columns") && error.contains("has 2 by 3") && error.contains("resize"),
         "{error}"
     );
     let tree = Tree::new();

@@ -158,7 +158,7 @@ fn sentinel(report: &TaskReport, census: &Census) -> Option<String> {
         return None;
     }
     let apart =
-        census.second.is_none_or(|second| second < 0.8 * number) || [255.0, 65_535.0].contains(&number);
+        census.second.is_none_or(|second| second < 0.5 * number) || [255.0, 65_535.0].contains(&number);
     let many = pixels * 1000 >= report.labelled_pixels && pixels > 1;
     (apart && many && report.labelled_pixels > pixels).then(|| {
         format!(
