@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tadformer_data::draw::{Compared, Picture, activate, compare};
-use tadformer_data::{Batch, Loader, Metric, Raster, Task, TaskSpec, annotators, denormalize};
+use tadformer_data::{Batch, LabelKind, Loader, Metric, Raster, Task, TaskSpec, annotators, denormalize};
 use tadformer_metrics::{
     Depth, Direction, Edge, EdgeProtocol, MeanIou, Meter, Normals, Planes, Saliency, Score, Tolerance,
 };
@@ -74,9 +74,9 @@ pub fn evaluate(
             let maps = logits.iter().map(|(_, t)| raster(&t.get(i)?)).collect::<Result<Vec<_>>>()?;
             let labels: Vec<Raster> =
                 specs.iter().map(|spec| label(&batch, spec.task, i)).collect::<Result<_>>()?;
-            meters.par_iter_mut().zip(maps.par_iter().zip(&labels)).try_for_each(
-                |(meter, (map, label))| {
-                    score(meter.as_mut(), map, label)
+            meters.par_iter_mut().zip(specs.par_iter().zip(maps.par_iter().zip(&labels))).try_for_each(
+                |(meter, (spec, (map, label)))| {
+                    score(meter.as_mut(), spec.task, map, label)
                         .map_err(|source| Error::Metric { id: batch.ids[i].clone(), source })
                 },
             )?;
@@ -145,11 +145,14 @@ fn label(batch: &Batch, task: Task, i: usize) -> Result<Raster> {
 
 fn score(
     meter: &mut dyn Meter,
+    task: Task,
     map: &Raster,
     label: &Raster,
 ) -> std::result::Result<(), tadformer_metrics::Error> {
     let logits = Planes::new(&map.data, map.channels, map.height, map.width)?;
-    let label = annotators::apart(label);
+    // Several people's drawings are numbers that other labels hold as well.
+    let apart = (task.label == LabelKind::Binary).then(|| annotators::apart(label));
+    let label = apart.as_ref().unwrap_or(label);
     meter.update(logits, Planes::new(&label.data, label.channels, label.height, label.width)?)
 }
 
