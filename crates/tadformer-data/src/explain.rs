@@ -3,6 +3,9 @@
 /// Characters of a line that an error quotes.
 const QUOTED: usize = 200;
 
+/// Characters of a message that are kept: more than any list of ours has.
+const MESSAGE: usize = 2000;
+
 /// `; did you mean …?` with the known name that is nearest to `wrong`, if one is near enough; otherwise nothing.
 ///
 /// ```
@@ -29,11 +32,23 @@ pub fn with_suggestion(message: &str) -> String {
         .into_iter()
         .find_map(|start| message.split_once(start)?.1.split_once("`, expected "));
     let Some((wrong, expected)) = unknown else {
-        return message.to_owned();
+        return shortened(message);
     };
     // Every second piece is between backticks.
     let known = expected.lines().next().unwrap_or_default().split('`').skip(1).step_by(2);
-    format!("{}{}", message.trim_end(), did_you_mean(wrong, known))
+    let nearest = did_you_mean(wrong, known);
+    format!("{}{nearest}", shortened(message.trim_end()))
+}
+
+/// A message without its middle where it repeats what somebody wrote and that is very long.
+fn shortened(message: &str) -> String {
+    let count = message.chars().count();
+    if count <= MESSAGE {
+        return message.to_owned();
+    }
+    let start: String = message.chars().take(QUOTED).collect();
+    let end: String = message.chars().skip(count - QUOTED).collect();
+    format!("{start}… {} characters …{end}", count - 2 * QUOTED)
 }
 
 /// What is wrong in the TOML text `text`, with the place, the line there, and the nearest of what was expected.
@@ -75,6 +90,17 @@ mod tests {
         assert_eq!(did_you_mean("x", methods), "");
         assert_eq!(did_you_mean("", methods), "");
         assert_eq!(did_you_mean("lora", methods), "");
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_whole() {
+        let message = format!("invalid type: string \"{}\", expected usize", "x".repeat(100_000));
+        let short = with_suggestion(&message);
+        assert!(
+            short.starts_with("invalid type: string \"xxx") && short.ends_with("xxx\", expected usize"),
+            "{short}"
+        );
+        assert!(short.len() < 500, "{} bytes", short.len());
     }
 
     #[test]

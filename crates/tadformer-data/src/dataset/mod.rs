@@ -18,7 +18,7 @@ mod folder;
 
 use std::path::Path;
 
-use crate::{Descriptor, Error, Result, Sample, Task, TaskSpec};
+use crate::{Descriptor, Error, Result, Sample, Task, TaskSpec, did_you_mean};
 
 pub use folder::FolderDataset;
 
@@ -87,8 +87,9 @@ pub fn descriptor(name: &str, root: &Path) -> Result<Descriptor> {
     list().iter().find(|known| known.name == name).cloned().ok_or_else(|| {
         let known: Vec<_> = list().iter().map(|known| known.name.as_str()).collect();
         Error::Config(format!(
-            "there is no data set `{name}`; known are {}, and `folder` for a folder with a `dataset.toml`",
-            known.join(", ")
+            "there is no data set `{name}`; known are {}, and `folder` for a folder with a `dataset.toml`{}",
+            known.join(", "),
+            did_you_mean(name, known.iter().copied())
         ))
     })
 }

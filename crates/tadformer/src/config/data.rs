@@ -165,8 +165,14 @@ impl DataConfig {
             return Ok(Arc::new(Synthetic::new(config, &tasks)?));
         }
         let Some(root) = &self.root else {
+            let known = || dataset::list().iter().map(|known| known.name.as_str());
+            let nearest = if known().any(|name| name == self.name) {
+                String::new()
+            } else {
+                did_you_mean(&self.name, known().chain(["folder"]))
+            };
             return Err(Error::Config(format!(
-                "data set `{}` is read from a folder: give `--root FOLDER` or `data.root`",
+                "data set `{}` is read from a folder: give `--root FOLDER` or `data.root`{nearest}",
                 self.name
             )));
         };
