@@ -208,3 +208,51 @@ impl std::io::Write for HashWriter<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::plain_outline;
+    use tadformer_backbone::SwinConfig;
+    use tadformer_weights::Tensor as Weight;
+
+    fn sizes() -> SwinConfig {
+        let (depths, num_heads) = ([1; 4], [1; 4]);
+        SwinConfig { embed_dim: 4, depths, num_heads, window_size: 3, ..SwinConfig::tiny() }
+    }
+
+    /// A file with a backbone's tensors, those of them that `named` gives a name.
+    fn file(named: impl Fn(&str) -> Option<String>) -> StateDict {
+        let mut file = StateDict::new();
+        for entry in plain_outline(&sizes()).unwrap() {
+            if let Some(name) = named(&entry.name) {
+                let values = vec![0.5; entry.tensor.elem_count()];
+                file.insert(Weight::from_f32(name, entry.tensor.dims().to_vec(), &values).unwrap()).unwrap();
+            }
+        }
+        file
+    }
+
+    fn read(file: &StateDict, sizes: &SwinConfig) -> Result<Pretrained> {
+        Pretrained::of(Path::new("w.pth"), file, PositionBiasResize::Auto, &plain_outline(sizes).unwrap())
+    }
+
+    #[test]
+    fn names_are_blamed_where_names_are_at_fault_and_sizes_where_sizes_are() {
+        let whole = file(|name| Some(name.to_owned()));
+        assert!(!read(&whole, &sizes()).unwrap().values.is_empty());
+
+        // The first block alone is called as it should be.
+        let renamed = file(|name| {
+            let known = name.starts_with("backbone.layers.0.blocks.0.");
+            Some(if known { name.to_owned() } else { name.replace("backbone.", "backbone.trunk.") })
+        });
+        let message = read(&renamed, &sizes()).unwrap_err().to_string();
+        assert!(message.contains("its names are not those of the backbone: "), "{message}");
+        assert!(message.contains("`backbone.trunk.") && message.contains("`backbone.layers."), "{message}");
+        assert!(!message.contains("of the size"), "{message}");
+
+        let message = read(&whole, &SwinConfig { embed_dim: 8, ..sizes() }).unwrap_err().to_string();
+        assert!(message.contains("of the size of the weights?"), "{message}");
+    }
+}

@@ -144,4 +144,13 @@ mod tests {
             Config::parse(text, name, &[]).unwrap();
         }
     }
+
+    #[test]
+    fn presets_that_are_compared_with_published_figures_pad_as_published_readers_do() {
+        for name in ["pascal-context", "nyud", "cityscapes"] {
+            let (_, text) = PRESETS.into_iter().find(|(known, _)| *known == name).unwrap();
+            let config = Config::parse(text, name, &[]).unwrap();
+            assert!(config.to_toml().unwrap().contains("window_padding = \"zeros\""), "{name}");
+        }
+    }
 }

@@ -171,6 +171,19 @@ mod tests {
         let config = Config::default();
         let text = config.to_toml().unwrap();
         assert_eq!(Config::parse(&text, "resolved", &[]).unwrap(), config);
+        // Beside a backbone by name as beside one by its sizes.
+        for backbone in [
+            "\"swin-tiny\"",
+            "{ embed_dim = 8, depths = [1, 1, 1, 1], num_heads = [1, 1, 1, 1], window_size = 4 }",
+        ] {
+            let keys = "window_padding = \"zeros\"\nposition_bias_resize = \"geometric\"";
+            let text = format!("[model]\n{keys}\nbackbone = {backbone}\n[model.adaptation]\nrank = 4\n");
+            let config = Config::parse(&text, "c.toml", &[]).unwrap();
+            assert_eq!(config.model.swin().window_padding, tadformer_backbone::WindowPadding::Zeros);
+            let again = Config::parse(&config.to_toml().unwrap(), "resolved", &[]).unwrap();
+            assert_eq!(again, config);
+            assert_eq!(again.model.position_bias_resize, PositionBiasResize::Geometric);
+        }
     }
 
     #[test]
