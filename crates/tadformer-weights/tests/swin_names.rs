@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use golden::json;
 use tadformer_weights::names::{self, Mapped, Naming, Reason};
-use tadformer_weights::{Dtype, StateDict, Tensor, Variant, resize_table};
+use tadformer_weights::{Dtype, StateDict, TableResize, Tensor, Variant, resize_table};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -178,7 +178,7 @@ fn bias_tables_are_resized_as_torch_does() {
     for table in tables.iter().filter(|tensor| tensor.name().contains("/in/")) {
         let expected = tables.get(&table.name().replace("/in/", "/out/")).unwrap();
         let window = expected.shape()[0].isqrt().div_ceil(2);
-        let resized = resize_table(table, window).unwrap();
+        let resized = resize_table(table, window, TableResize::Bicubic).unwrap();
         assert_eq!(resized.shape(), expected.shape());
         for (found, expected) in resized.to_f32().iter().zip(expected.to_f32()) {
             assert!((found - expected).abs() <= 1e-6, "{}: {found} {expected}", table.name());
@@ -200,7 +200,7 @@ fn bias_tables_are_resized_to_the_wanted_window() {
             (name, shape)
         })
         .collect();
-    let resized = mapped.resize_position_bias(&wanted).unwrap();
+    let resized = mapped.resize_position_bias(&wanted, None).unwrap();
     assert_eq!(resized.len(), 12);
     assert!(resized.iter().all(|table| (table.from, table.to) == (7, 12)));
     assert_eq!(shapes(&mapped.tensors), wanted.into_iter().collect());
