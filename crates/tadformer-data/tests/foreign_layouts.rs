@@ -4,13 +4,18 @@ mod tree;
 
 use std::fs;
 
-use tadformer_data::check::{Report, check};
+use tadformer_data::check::{Report, check, look};
 use tadformer_data::dataset;
 use tree::{SEMSEG, Tree, grey, jpeg, open, refusal, turned_jpeg};
 
 fn report(tree: &Tree) -> Report {
     let descriptor = dataset::descriptor("folder", tree.root()).unwrap();
     check(&descriptor, tree.root(), &[], &[], 20, |_, _, _| {}).unwrap()
+}
+
+fn seen(tree: &Tree) -> tadformer_data::Result<tadformer_data::check::Look> {
+    let descriptor = dataset::descriptor("folder", tree.root()).unwrap();
+    look(&descriptor, tree.root(), "train", &descriptor.task_list())
 }
 
 /// Writes `text` in front of `[splits]`, that is, under `[image]`.
@@ -33,6 +38,7 @@ fn labels_of_turned_pictures_are_told_by_their_sides_and_read_with_a_key() {
         }
         assert!(!error.contains("resize"), "{error}");
         assert!(report(&tree).to_string().contains("EXIF orientation 6"));
+        assert!(refusal(seen(&tree)).contains("EXIF orientation 6"));
         say(&tree, "orientation = \"upright\"");
         let sample = open(tree.root(), &["semseg"]).unwrap().load(0).unwrap();
         assert_eq!((sample.image.height, sample.image.width), (4, 2));
@@ -81,6 +87,7 @@ fn square_pictures_with_a_tag_are_remarked_on_until_something_is_said() {
     let found = report(&tree);
     assert_eq!(found.problem_count(), 0, "{found}");
     let [remark] = &found.splits[0].remarks[..] else { panic!("{found}") };
+    assert_eq!(&seen(&tree).unwrap().remarks[0], remark);
     for part in ["2 pictures", "(3 in 1, 6 in 1)", "1 others", "orientation = \"upright\""] {
         assert!(remark.contains(part), "`{part}` is not in {remark}");
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::report::TaskReport;
+use super::tags::Tags;
 use super::{LabelFindings, advice, look_at};
 use crate::dataset::FolderDataset;
 use crate::dataset::census::Census;
 use crate::dataset::label::LabelReader;
+use crate::dataset::orientation::Sides;
 use crate::{Dataset, Descriptor, Result, Task};
 
 /// Samples that are looked at for classes that are not seen yet, at most.
@@ -27,33 +29,40 @@ pub struct Look {
     pub unlabelled: Vec<(Task, String)>,
     /// Tasks with classes that no pixel has.
     pub empty_classes: Vec<(Task, String)>,
+    /// What is odd about the pictures.
+    pub remarks: Vec<String>,
 }
 
 /// Reads labels of samples spread over a split, until each task has a label and each class a pixel, or until it has
-/// seen enough: at most 256 samples for classes, 1024 for labels.
+/// seen enough: at most 256 samples for classes, 1024 for labels. Of the first 32 it reads the pictures, too.
 ///
 /// # Errors
-/// What [`open`](crate::dataset::open) refuses, and label files that cannot be read.
+/// What [`open`](crate::dataset::open) refuses, and files that cannot be read or do not belong together.
 pub fn look(descriptor: &Descriptor, root: &Path, split: &str, tasks: &[Task]) -> Result<Look> {
     let dataset = FolderDataset::open(descriptor, root, split, tasks)?;
     let samples = dataset.len();
     let mut views: Vec<View> =
         dataset.tasks().iter().map(|spec| View::new(TaskReport::empty(spec))).collect();
+    let mut tags = Tags::default();
     let order: Vec<usize> = spread(samples).take(FOR_LABELS).collect();
-    for block in order.chunks(BLOCK) {
+    for (at, block) in order.chunks(BLOCK).enumerate() {
         let open: Vec<usize> = (0..views.len()).filter(|&at| views[at].is_open()).collect();
         if open.is_empty() {
             break;
         }
-        let found: Vec<Vec<Option<LabelFindings>>> =
-            block.par_iter().map(|&index| labels_of(&dataset, index, &open)).collect::<Result<_>>()?;
-        for labels in found {
+        let read = |&index: &usize| sample(&dataset, index, at == 0, &open);
+        let found: Vec<Sample> = block.par_iter().map(read).collect::<Result<_>>()?;
+        for (sides, labels) in found {
+            if let Some(sides) = sides {
+                tags.add(sides, labels.iter().any(Option::is_some));
+            }
             for (&at, label) in open.iter().zip(labels) {
                 views[at].add(label);
             }
         }
     }
-    let mut seen = Look::default();
+    let remarks = tags.remark(dataset.orientation()).into_iter().collect();
+    let mut seen = Look { remarks, ..Look::default() };
     for (at, view) in views.iter().enumerate() {
         let task = dataset.tasks()[at].task;
         let encodings: Vec<_> = dataset.encodings(at).collect();
@@ -70,14 +79,22 @@ pub fn look(descriptor: &Descriptor, root: &Path, split: &str, tasks: &[Task]) -
     Ok(seen)
 }
 
-/// The labels of a sample for the tasks at these places.
-fn labels_of(dataset: &FolderDataset, index: usize, tasks: &[usize]) -> Result<Vec<Option<LabelFindings>>> {
-    let mut reader = LabelReader::counting(None);
+/// The sides of a sample's picture, where they were looked at, and its labels.
+type Sample = (Option<Sides>, Vec<Option<LabelFindings>>);
+
+/// Reads the labels of a sample for the tasks at these places, and its picture if that is wanted.
+fn sample(dataset: &FolderDataset, index: usize, picture: bool, tasks: &[usize]) -> Result<Sample> {
+    let sides = match picture {
+        true => Some(Sides::of(&dataset.load_photo(index)?)),
+        false => None,
+    };
+    let mut reader = LabelReader::counting(sides);
     let label = |&at: &usize| {
         let map = dataset.load_label(index, at, &mut reader)?;
         Ok(map.map(|map| look_at(&map, &dataset.tasks()[at], reader.take_census())))
     };
-    tasks.iter().map(label).collect()
+    let labels = tasks.iter().map(label).collect::<Result<_>>()?;
+    Ok((sides, labels))
 }
 
 /// What was seen of a task.

@@ -228,7 +228,8 @@ impl DataConfig {
         let classes = train.empty_classes.into_iter().map(|(task, why)| format!("`{task}`: {why}"));
         let scores =
             val.unlabelled.into_iter().map(|(task, why)| format!("`{task}` cannot be scored: {why}"));
-        Ok(classes.chain(scores).collect())
+        let pictures = train.remarks.into_iter().map(|remark| format!("of those looked at, {remark}"));
+        Ok(classes.chain(scores).chain(pictures).collect())
     }
 
     /// The random changes of training samples.
