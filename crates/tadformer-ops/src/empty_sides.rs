@@ -355,7 +355,7 @@ const ROWS: &[Row] = &[
         run: |i| {
             // No prompts are `None`.
             let Attended { context, prompts, scores } =
-                window_attention(&i[0], Some(&i[1]), &i[2], &windows(&i[0])?, 2)?;
+                window_attention(&i[0], Some(&i[1]), None, &i[2], &windows(&i[0])?, 2)?;
             Ok([Some(context), prompts, scores].into_iter().flatten().collect())
         },
     },
@@ -363,7 +363,13 @@ const ROWS: &[Row] = &[
         name: "window_attention, without prompts",
         shapes: "b h w 6c, 9 2",
         empty: "b",
-        run: |i| Ok(vec![window_attention(&i[0], None, &i[1], &windows(&i[0])?, 2)?.context]),
+        run: |i| Ok(vec![window_attention(&i[0], None, None, &i[1], &windows(&i[0])?, 2)?.context]),
+    },
+    Row {
+        name: "window_attention, padded",
+        shapes: "b h w 6c, 6c, 9 2",
+        empty: "b",
+        run: |i| Ok(vec![window_attention(&i[0], None, Some(&i[1]), &i[2], &windows(&i[0])?, 2)?.context]),
     },
     Row {
         name: "task_condition",
