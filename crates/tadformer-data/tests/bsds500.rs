@@ -50,6 +50,10 @@ fn every_annotator_s_outlines_are_read() {
     let descriptor = dataset::descriptor("bsds500", tree.root()).unwrap();
     let report = check::check(&descriptor, tree.root(), &["train"], &[], 20, |_, _, _| {}).unwrap();
     assert_eq!(report.problem_count(), 0, "{report}");
+    assert!(
+        report.to_string().contains("1 files beside the pictures were passed over: `images/train/Thumbs.db`"),
+        "{report}"
+    );
     let classes = &report.splits[0].tasks[0].classes;
     assert_eq!((classes[0].pixels, classes[1].pixels), (3, 3));
 }

@@ -15,8 +15,8 @@ use tadformer_data::format::npy::NpyWriter;
 use tadformer_data::format::picture::{self, Orientation};
 use tadformer_weights::{SafetensorsWriter, StateDict};
 
-/// Files that a folder is searched for.
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "safetensors"];
+/// Files of tensors, which a folder is searched for beside pictures.
+const TENSORS: &str = "safetensors";
 
 pub(crate) fn run(args: &Predict) -> Result<ExitCode> {
     let inputs = inputs(&args.input)?;
@@ -54,15 +54,31 @@ fn inputs(paths: &[PathBuf]) -> Result<Vec<(PathBuf, OsString)>> {
             let entries =
                 std::fs::read_dir(path).with_context(|| format!("cannot list `{}`", path.display()))?;
             let mut found = Vec::new();
+            let mut passed = Vec::new();
             for entry in entries {
                 let file = entry.with_context(|| format!("cannot list `{}`", path.display()))?.path();
                 let extension = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-                if file.is_file() && EXTENSIONS.contains(&extension.as_str()) {
-                    found.push(file);
+                if !file.is_file() {
+                    continue;
                 }
+                let wanted = extension == TENSORS || picture::EXTENSIONS.contains(&extension.as_str());
+                let list = if wanted { &mut found } else { &mut passed };
+                list.push(file);
             }
             if found.is_empty() {
-                bail!("there is no picture in `{}`; looked for .{}", path.display(), EXTENSIONS.join(", ."));
+                bail!(
+                    "there is no picture in `{}`; looked for .{}, .{TENSORS}",
+                    path.display(),
+                    picture::EXTENSIONS.join(", .")
+                );
+            }
+            if let Some(first) = passed.iter().min() {
+                let name = first.file_name().unwrap_or_default().display();
+                note!(
+                    "note: {} other files in `{}` were passed over, the first of them `{name}`",
+                    passed.len(),
+                    path.display()
+                );
             }
             found.sort();
             files.extend(found);

@@ -269,10 +269,23 @@ impl<'d> Totals<'d> {
             problems: self.problems,
             distinct_sizes,
             sizes,
-            remarks: self.tags.remark(self.dataset.orientation()).into_iter().collect(),
+            remarks: self
+                .tags
+                .remark(self.dataset.orientation())
+                .into_iter()
+                .chain(passed_over(self.dataset))
+                .collect(),
             tasks,
         }
     }
+}
+
+/// How many files a scan passed over, and the first of them.
+fn passed_over(dataset: &FolderDataset) -> Option<String> {
+    let files = dataset.passed_over();
+    let first = files.first()?;
+    let more = if files.len() > 1 { " and more" } else { "" };
+    Some(format!("{} files beside the pictures were passed over: `{first}`{more}", files.len()))
 }
 
 /// An error with its causes.

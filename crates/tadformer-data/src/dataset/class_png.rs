@@ -17,6 +17,7 @@
 //! Levels that are no ids are colours if all of them are colours of classes.
 
 use crate::descriptor::Numbers;
+use crate::draw::voc_colour;
 use crate::format::label_png::{LabelPng, Samples, is_grey, named};
 use crate::{IGNORE, Raster};
 
@@ -163,7 +164,7 @@ impl Known<'_> {
             used.iter().filter_map(|&index| Some((index, *palette.get(usize::from(index))?))).collect();
         let form = |taken, colours| Ok(Form { bits, taken, colours });
         let greys = colours.iter().all(|&(index, colour)| colour == [index; 3]);
-        let voc = colours.iter().all(|&(index, colour)| colour == voc_colour(index));
+        let voc = colours.iter().all(|&(index, colour)| colour == voc_colour(index.into()));
         let contradiction = colours.iter().find(|&&(index, colour)| !self.agrees(index, colour));
         let Some(&(index, colour)) = contradiction.filter(|_| !greys && !voc) else {
             return form(Taken::Indices, colours);
@@ -214,13 +215,11 @@ impl Known<'_> {
 
     /// Whether the classes have PASCAL VOC's colours and `colour` is its colour of an ignored number.
     fn ignored_by_voc(&self, colour: [u8; 3]) -> bool {
-        let voc = |(class, of_class): (usize, &[u8; 3])| {
-            (self.ids)(class).and_then(|id| u8::try_from(id).ok()).map(voc_colour) == Some(*of_class)
-        };
-        let ignored = |index: &u8| (self.class_of)(usize::from(*index)) == Some(IGNORE);
+        let voc = |(class, of_class): (usize, &[u8; 3])| (self.ids)(class).map(voc_colour) == Some(*of_class);
+        let ignored = |index: &usize| (self.class_of)(*index) == Some(IGNORE);
         !self.palette.is_empty()
             && self.palette.iter().enumerate().all(voc)
-            && (0..=255u8).filter(ignored).any(|index| voc_colour(index) == colour)
+            && (0..=255).filter(ignored).any(|index| voc_colour(index) == colour)
     }
 
     /// The classes of the pixels by their colours.
@@ -278,12 +277,6 @@ fn occurring(samples: &[u8]) -> Vec<u8> {
         seen[usize::from(v)] = true;
     }
     (0..=255).filter(|&v: &u8| seen[usize::from(v)]).collect()
-}
-
-/// The colour of a class number in PASCAL VOC's palette: its bits, dealt to red, green and blue from the top.
-fn voc_colour(index: u8) -> [u8; 3] {
-    let bit = |at: u32| (u32::from(index) >> at & 1) as u8;
-    [0, 1, 2].map(|channel| (0..3).fold(0, |all, j| all | bit(3 * j + channel) << (7 - j)))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub struct FolderDataset {
     root: PathBuf,
     split: String,
     members: Vec<Member>,
+    passed_over: Vec<String>,
     images: Vec<Place>,
     orientation: Option<Orientation>,
     follow_links: bool,
@@ -117,7 +118,7 @@ impl FolderDataset {
         }
         let patterns = images.iter().map(|place| &place.pattern).collect();
         let task = specs.first().map_or("semseg", |spec| spec.task.name);
-        let members = split::members(root, split, source, patterns, task)?;
+        let (members, passed_over) = split::members(root, split, source, patterns, task)?;
         if members.is_empty() {
             return Err(layout(format!(
                 "split `{split}` has no samples; expected at least one in {}",
@@ -129,12 +130,18 @@ impl FolderDataset {
             root: root.to_owned(),
             split: split.to_owned(),
             members,
+            passed_over,
             images,
             orientation: descriptor.image.orientation,
             follow_links: descriptor.follow_links,
             specs,
             labels,
         })
+    }
+
+    /// Files that a scan came upon and did not take for pictures, under the root.
+    pub(crate) fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     /// Every file that should be there and is not, sample by sample.

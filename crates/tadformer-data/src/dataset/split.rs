@@ -1,7 +1,8 @@
 //! Which samples a split has: the lines of a list, or the pictures of a folder.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::list::Lines;
 use super::pattern::{Pattern, check_id};
@@ -45,7 +46,8 @@ impl Member {
     }
 }
 
-/// The samples of a split, in its order; `task` is the one that advice names.
+/// The samples of a split, in its order, and the files that a scan came upon and did not take; `task` is the one that
+/// advice names.
 ///
 /// # Errors
 /// A list that is missing or no text, ids that could leave the folder or stand there twice (all at once), a folder
@@ -56,7 +58,7 @@ pub(super) fn members(
     source: &SplitSource,
     images: Vec<&Pattern>,
     task: &str,
-) -> Result<Vec<Member>> {
+) -> Result<(Vec<Member>, Vec<String>)> {
     match source {
         SplitSource::List { list, columns, strip } => {
             let path = root.join(list.replace("{split}", split));
@@ -64,17 +66,12 @@ pub(super) fn members(
             let text = std::str::from_utf8(&bytes)
                 .map_err(|e| Error::decode(&path, "split list", format!("{e}; expected UTF-8 text")))?;
             let lines = Lines { split, root, list, columns, strip, images, task };
-            lines.parse(text).map_err(|reason| Error::decode(&path, "split list", reason))
+            let members = lines.parse(text).map_err(|reason| Error::decode(&path, "split list", reason))?;
+            Ok((members, Vec::new()))
         }
         SplitSource::Scan { .. } => {
-            let (folder, ending) = images.first().and_then(|image| image.scan(split)).ok_or_else(|| {
-                Error::Config("a scan needs an image pattern such as `images/{split}/{id}.jpg`".into())
-            })?;
-            let folder = root.join(folder);
-            let mut ids = Vec::new();
-            scan(&folder, "", &ending, MAX_DEPTH, &mut ids)?;
-            ids.sort_unstable();
-            Ok(ids.into_iter().map(Member::of_id).collect())
+            let Scanned { ids, passed_over } = scan(root, split, &images)?;
+            Ok((ids.into_iter().map(Member::of_id).collect(), passed_over))
         }
     }
 }
@@ -96,7 +93,57 @@ pub(crate) fn first_of(problems: &[String]) -> String {
     text
 }
 
-fn scan(folder: &Path, prefix: &str, ending: &str, depth: usize, ids: &mut Vec<String>) -> Result<()> {
+/// What a scan finds.
+#[derive(Debug, Default)]
+struct Scanned {
+    /// The ids of pictures, ascending.
+    ids: BTreeSet<String>,
+    /// Paths of the other files under the root, ascending; hidden ones are not counted.
+    passed_over: Vec<String>,
+}
+
+/// The pictures that the image patterns find; of several with one id the first pattern's is taken, as when it is read.
+fn scan(root: &Path, split: &str, images: &[&Pattern]) -> Result<Scanned> {
+    let places: Vec<(PathBuf, String)> = images.iter().filter_map(|image| image.scan(split)).collect();
+    if places.is_empty() {
+        return Err(Error::Config("a scan needs an image pattern such as `images/{split}/{id}.jpg`".into()));
+    }
+    let mut ids = BTreeSet::new();
+    let (mut files, mut taken) = (BTreeSet::new(), HashSet::new());
+    for (at, (folder, ending)) in places.iter().enumerate() {
+        let place = root.join(folder);
+        // Pictures of another kind need not have a folder of their own.
+        if at > 0 && !place.is_dir() {
+            continue;
+        }
+        walk(&place, "", MAX_DEPTH, &mut |prefix, name, path| {
+            let file = path.strip_prefix(root).unwrap_or(path).display().to_string();
+            if let Some(stem) =
+                name.strip_suffix(ending.as_str()).filter(|stem| !stem.is_empty() && !stem.starts_with('.'))
+            {
+                let id = format!("{prefix}{stem}");
+                check_id(&id).map_err(|reason| Error::file(path, reason))?;
+                if ids.insert(id) {
+                    taken.insert(file.clone());
+                }
+            }
+            if !name.starts_with('.') {
+                files.insert(file);
+            }
+            Ok(())
+        })?;
+    }
+    let passed_over = files.into_iter().filter(|file| !taken.contains(file)).collect();
+    Ok(Scanned { ids, passed_over })
+}
+
+/// Calls `found` with each file below `folder`: the folders on the way, its name and its path.
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    found: &mut dyn FnMut(&str, &str, &Path) -> Result<()>,
+) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;
         let name = entry.file_name();
@@ -109,16 +156,10 @@ fn scan(folder: &Path, prefix: &str, ending: &str, depth: usize, ids: &mut Vec<S
             Ok(kind) => kind.is_dir(),
             Err(e) => return Err(Error::io("list", &path)(e)),
         };
-        if is_folder {
-            if depth > 0 && !name.starts_with('.') {
-                scan(&path, &format!("{prefix}{name}/"), ending, depth - 1, ids)?;
-            }
-        } else if let Some(stem) =
-            name.strip_suffix(ending).filter(|stem| !stem.is_empty() && !stem.starts_with('.'))
-        {
-            let id = format!("{prefix}{stem}");
-            check_id(&id).map_err(|reason| Error::file(&path, reason))?;
-            ids.push(id);
+        if !is_folder {
+            found(prefix, name, &path)?;
+        } else if depth > 0 && !name.starts_with('.') {
+            walk(&path, &format!("{prefix}{name}/"), depth - 1, found)?;
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ pub enum SplitSource {
         #[serde(skip_serializing_if = "String::is_empty")]
         strip: String,
     },
-    /// Every picture that the first image pattern finds, in alphabetical order.
+    /// Every picture that the image patterns find, in alphabetical order.
     Scan {
         /// Must be true.
         scan: bool,

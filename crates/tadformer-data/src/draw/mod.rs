@@ -10,6 +10,7 @@ mod picture;
 
 pub use map::{Range, activate, colour_bar, draw_map};
 pub use map_file::{MAX_MILLIMETRES, MapFile};
+pub(crate) use palette::voc_colour;
 pub use palette::voc_palette;
 pub use panel::{Compared, compare, fit, panel};
 pub use picture::Picture;

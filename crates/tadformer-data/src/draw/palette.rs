@@ -15,7 +15,8 @@ pub fn voc_palette(n: usize) -> Vec<[u8; 3]> {
     (0..n.min(256)).map(voc_colour).collect()
 }
 
-fn voc_colour(index: usize) -> [u8; 3] {
+/// The colour of class `index` in the PASCAL VOC palette.
+pub(crate) fn voc_colour(index: usize) -> [u8; 3] {
     let mut colour = [0u8; 3];
     for (c, channel) in colour.iter_mut().enumerate() {
         for k in 0..3 {

@@ -1,8 +1,10 @@
-//! Colour pictures: JPEG and PNG of every kind, as eight-bit RGB.
+//! Colour pictures: JPEG, PNG, WebP, TIFF, BMP and NumPy arrays, as eight-bit RGB.
 //!
 //! What a file is is told by its first bytes, never by its name. Grey becomes RGB, alpha is dropped, CMYK and palettes
 //! are converted, sixteen bits are rounded to eight. Orientation tags are applied only when asked for: the labels of
 //! the published data sets are drawn on the stored pixels, and the reference reads them so.
+
+mod rarer;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -15,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::label_png::check_claim;
 use super::{Decoded, MAX_PIXELS, read_bounded};
 use crate::{Error, Raster, Result};
+
+/// How the names of pictures end, in small letters, for whoever looks for them in a folder.
+pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "npy"];
 
 /// Bytes of a decoded picture in the decoder's own type, at most.
 const MAX_DECODED: u64 = 512 << 20;
@@ -72,7 +77,7 @@ impl Photo {
 /// Reads the picture at `path`.
 ///
 /// # Errors
-/// A file that is missing, that is neither JPEG nor PNG, that is cut short or damaged, or larger than 64 megapixels.
+/// A file that is missing, that is none of the formats, that is cut short or damaged, or larger than 64 megapixels.
 pub fn read(path: &Path, orientation: Orientation) -> Result<Photo> {
     parse(&read_bounded(path)?, orientation).map_err(|reason| Error::decode(path, "picture", reason))
 }
@@ -80,7 +85,7 @@ pub fn read(path: &Path, orientation: Orientation) -> Result<Photo> {
 /// Decodes a picture.
 ///
 /// # Errors
-/// Why the bytes are no JPEG or PNG within the limits.
+/// Why the bytes are no picture within the limits.
 pub fn parse(bytes: &[u8], orientation: Orientation) -> Decoded<Photo> {
     match content(bytes) {
         "a JPEG" => {
@@ -108,7 +113,13 @@ pub fn parse(bytes: &[u8], orientation: Orientation) -> Decoded<Photo> {
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|e| e.to_string())?;
             decode(decoder, orientation)
         }
-        other => Err(format!("this is {other}; expected JPEG or PNG, convert it first")),
+        "a WebP" => rarer::webp(bytes, orientation),
+        "a BMP" => rarer::bmp(bytes, orientation),
+        "a TIFF" => rarer::tiff(bytes, orientation),
+        "a NumPy array" => rarer::npy(bytes),
+        other => Err(format!(
+            "this is {other}; expected JPEG, PNG, WebP, TIFF, BMP or a NumPy array, convert it first"
+        )),
     }
 }
 

@@ -85,7 +85,7 @@ pub fn parse(bytes: &[u8]) -> Decoded<TiffIds> {
 /// Whether the values of the first directory lie within the file.
 ///
 /// The decoder reads them when it is made, before it can be told of any limit, and allocates what they claim.
-fn check_directory(bytes: &[u8]) -> Option<()> {
+pub(super) fn check_directory(bytes: &[u8]) -> Option<()> {
     let little = bytes.starts_with(b"II");
     let number = |at: u64, size: usize| -> Option<u64> {
         let at = usize::try_from(at).ok()?;

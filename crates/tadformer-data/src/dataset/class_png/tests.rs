@@ -67,7 +67,7 @@ fn what_an_optimiser_makes_of_grey_levels_keeps_its_classes() {
 fn genuine_palettes_keep_their_indices() {
     let descriptors = indexed(&PALETTE, &[0, 1, 2]);
     assert_eq!(auto(descriptors), (vec![0.0, 1.0, 2.0], Taken::Indices));
-    let voc: Vec<[u8; 3]> = (0..=255).map(voc_colour).collect();
+    let voc: Vec<[u8; 3]> = (0..256).map(voc_colour).collect();
     assert_eq!((voc[1], voc[7], voc[20], voc[255]), ([128, 0, 0], [128; 3], [0, 64, 128], [224, 224, 192]));
     assert_eq!(auto(indexed(&voc, &[2, 0, 255])), (vec![2.0, 0.0, 255.0], Taken::Indices));
     let greys: Vec<[u8; 3]> = (0..=255).map(|v| [v; 3]).collect();

@@ -108,9 +108,6 @@ fn the_content_decides_not_the_name() {
 fn other_formats_are_named() {
     for (bytes, name) in [
         (&b"GIF89a"[..], "GIF"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
-        (b"BM      ", "BMP"),
-        (b"II*\0", "TIFF"),
         (b"\0\0\0 ftypavif", "AVIF"),
         (b"<!DOCTYPE html>", "HTML"),
         (b"", "no known"),
