@@ -68,7 +68,7 @@ fn another_fingerprint_task_list_or_split_builds_it_again() {
 }
 
 #[test]
-fn a_cut_or_changed_file_is_built_again_or_refused() {
+fn a_cut_or_changed_file_is_noticed_and_built_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made.cache");
     let made = Arc::new(made(3, 0.0));
@@ -85,18 +85,9 @@ fn a_cut_or_changed_file_is_built_again_or_refused() {
         changed[at] ^= 1 << (i % 8);
         std::fs::write(&path, &changed).unwrap();
         let cached = open(&made, &path, "v1").unwrap();
-        for (i, expected) in expected.iter().enumerate() {
-            match cached.load(i) {
-                Ok(sample) => assert_eq!(sample, *expected, "bit {at}"),
-                Err(error) => {
-                    let message = error.to_string();
-                    assert!(
-                        message.contains("made.cache") && message.contains("remove the file"),
-                        "{message}"
-                    );
-                }
-            }
-        }
+        assert_eq!(all(&cached), expected, "bit {at}");
+        // What was turned in a sample was noticed when it was read: the file is gone, or it is whole.
+        assert!(std::fs::read(&path).map_or(true, |found| found == whole), "bit {at}");
     }
 }
 

@@ -3,6 +3,9 @@
 //! The file holds a mark, one [block](block) a sample, an index in JSON, and a footer: length and CRC-32 of the index, and the
 //! mark again. It is written beside its place and renamed, so a file of that name is complete. Samples come back bit for
 //! bit, by positioned reads: any number of threads share one descriptor, and the system's page cache is the only one.
+//!
+//! A cache of other data is built again when it is opened. A sample that is damaged is read from the data set, and the file
+//! is removed, so that the next to open it builds it again.
 
 mod block;
 
@@ -19,6 +22,8 @@ use crate::{Dataset, Error, Result, Sample, TaskSpec};
 
 /// First and last bytes of the file; the digit is the version of the layout.
 const MARK: &[u8; 8] = b"TADCACH1";
+/// The version of what is read from a data set's files; it rises when a reader or a rule gives other numbers.
+const READERS: u32 = 1;
 /// Length of the index, its checksum, and the mark.
 const FOOTER: u64 = 8 + 4 + 8;
 /// Samples that are decoded at once while a cache is built; what they take is the memory that it needs.
@@ -37,6 +42,7 @@ pub struct CachedDataset {
 /// What a cache was made from; another key makes it worthless.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Key {
+    readers: u32,
     name: String,
     fingerprint: String,
     /// Name and outputs of each task.
@@ -61,8 +67,8 @@ struct Block {
 impl CachedDataset {
     /// Opens the cache of `dataset` at `path`, or builds it there if there is none, or none of this data.
     ///
-    /// `fingerprint` stands for what the data set is read from: choose text that changes when the files or the way they are
-    /// read do, for example root, descriptor and the time of the last change. Name, tasks and names of samples are compared too.
+    /// `fingerprint` stands for what the data set is read from, as [`Dataset::fingerprint`] gives it: text that changes when
+    /// the files or the way they are read do. Name, tasks and names of samples are compared too.
     /// While it builds, `progress(done, all)` is called now and then.
     ///
     /// # Errors
@@ -82,15 +88,15 @@ impl CachedDataset {
         Ok(Self { dataset, path, file, blocks })
     }
 
-    fn read(&self, index: usize) -> std::result::Result<Sample, String> {
-        let block = self.blocks.get(index).ok_or_else(|| format!("there is no sample number {index}"))?;
-        let bytes = self.file.read(block.offset, block.length).map_err(|error| error.to_string())?;
+    /// The sample, if its bytes are as they were written.
+    fn read(&self, index: usize) -> Option<Sample> {
+        let block = self.blocks.get(index)?;
+        let bytes = self.file.read(block.offset, block.length).ok()?;
         if checksum(&bytes) != block.crc {
-            return Err(format!("the checksum of sample `{}` does not match", block.id));
+            return None;
         }
-        let (image, labels) = block::decode(&bytes, self.dataset.tasks())
-            .ok_or_else(|| format!("sample `{}` is not laid out as it should be", block.id))?;
-        Ok(Sample { id: block.id.clone(), image, labels })
+        let (image, labels) = block::decode(&bytes, self.dataset.tasks())?;
+        Some(Sample { id: block.id.clone(), image, labels })
     }
 }
 
@@ -111,21 +117,24 @@ impl Dataset for CachedDataset {
         self.dataset.id(index)
     }
 
+    fn fingerprint(&self) -> Option<String> {
+        self.dataset.fingerprint()
+    }
+
     fn load(&self, index: usize) -> Result<Sample> {
-        self.read(index).map_err(|reason| {
-            Error::decode(
-                &self.path,
-                "cache of samples",
-                format!("{reason}; remove the file to have it built again"),
-            )
-        })
+        if let Some(sample) = self.read(index) {
+            return Ok(sample);
+        }
+        // It may be gone already; then another thread has found the damage first.
+        let _ = std::fs::remove_file(&self.path);
+        self.dataset.load(index)
     }
 }
 
 impl Key {
     fn new(dataset: &dyn Dataset, fingerprint: &str) -> Self {
         let tasks = dataset.tasks().iter().map(|spec| (spec.task.name.to_owned(), spec.outputs)).collect();
-        Self { name: dataset.name().to_owned(), fingerprint: fingerprint.to_owned(), tasks }
+        Self { readers: READERS, name: dataset.name().to_owned(), fingerprint: fingerprint.to_owned(), tasks }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Dataset;
+use super::fingerprint::Fingerprint;
 use super::label::{LabelFile, LabelReader, resize_nearest};
 use super::listing::Listing;
 use super::orientation::{Sides, size_advice};
@@ -22,6 +23,8 @@ pub struct FolderDataset {
     split: String,
     members: Vec<Member>,
     passed_over: Vec<String>,
+    /// The descriptor, as text.
+    described: String,
     images: Vec<Place>,
     orientation: Option<Orientation>,
     follow_links: bool,
@@ -131,6 +134,7 @@ impl FolderDataset {
             split: split.to_owned(),
             members,
             passed_over,
+            described: toml::to_string(descriptor).map_err(|e| Error::Config(e.to_string()))?,
             images,
             orientation: descriptor.image.orientation,
             follow_links: descriptor.follow_links,
@@ -352,6 +356,24 @@ impl Dataset for FolderDataset {
 
     fn id(&self, index: usize) -> String {
         self.members[index].id.clone()
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let mut fingerprint = Fingerprint::new(&self.root, &self.split, &self.described);
+        for member in &self.members {
+            let mut add = |named: Option<&str>, places: &mut dyn Iterator<Item = &Place>| match named {
+                Some(path) => fingerprint.add(&PathBuf::from(path)),
+                None => {
+                    places.for_each(|place| fingerprint.add(&place.pattern.path(&self.split, &member.id)))
+                }
+            };
+            add(member.image(), &mut self.images.iter());
+            for (spec, label) in self.specs.iter().zip(&self.labels) {
+                add(member.label(spec.task), &mut label.sources.iter().map(|source| &source.place));
+                add(None, &mut label.sources.iter().filter_map(|source| source.companion.as_ref()));
+            }
+        }
+        Some(fingerprint.finish())
     }
 
     fn load(&self, index: usize) -> Result<Sample> {

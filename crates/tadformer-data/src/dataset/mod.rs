@@ -14,6 +14,7 @@ mod quantity;
 mod pascal_context;
 mod bsds;
 mod cityscapes;
+mod fingerprint;
 mod folder;
 
 use std::path::Path;
@@ -40,6 +41,11 @@ pub trait Dataset: Send + Sync {
 
     /// Name of the sample at `index`.
     fn id(&self, index: usize) -> String;
+
+    /// Text that changes when the files that samples are read from do, or the way they are read; nothing if there are no files.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
 
     /// Reads the sample at `index`, in its own size.
     ///

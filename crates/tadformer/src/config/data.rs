@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tadformer_data::check::look;
 use tadformer_data::synthetic::{Domain, Split, Synthetic, SyntheticConfig};
-use tadformer_data::{Augmentation, Dataset, Task, TaskSpec, dataset, did_you_mean};
+use tadformer_data::{Augmentation, CachedDataset, Dataset, Task, TaskSpec, dataset, did_you_mean};
 
 /// What the network learns from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct DataConfig {
     /// Random changes of training samples; without it, those that the literature uses for the data set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
+    /// Folder in which decoded samples are kept from run to run; without it files are decoded in every epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
     /// Size of the synthetic set.
     pub synthetic: SyntheticSource,
     /// What the data set labels for the tasks, as it was when the model was made: runs and exported models carry it, and need
@@ -69,6 +72,7 @@ impl Default for DataConfig {
             val_split: "val".to_owned(),
             workers: 1,
             augmentation: None,
+            cache: None,
             synthetic: SyntheticSource::default(),
             labels: Vec::new(),
         }
@@ -178,7 +182,18 @@ impl DataConfig {
         };
         let set = dataset::open(&self.name, root, name, &tasks)?;
         self.check(&*set, root)?;
-        Ok(Arc::from(set))
+        self.cached(Arc::from(set), name)
+    }
+
+    /// The data set, or its samples as `cache` keeps them; they are made there if they are not, or of other files.
+    fn cached(&self, set: Arc<dyn Dataset>, split: &str) -> Result<Arc<dyn Dataset>> {
+        let (Some(folder), Some(fingerprint)) = (&self.cache, set.fingerprint()) else {
+            return Ok(set);
+        };
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::file(folder, format!("cannot make the folder of `data.cache`: {e}")))?;
+        let path = folder.join(format!("{}-{}.samples", set.name(), split.replace('/', "-")));
+        Ok(Arc::new(CachedDataset::open(set, path, &fingerprint, |_, _| {})?))
     }
 
     /// Refuses a data set whose labels mean something else than the model was made for.
@@ -268,6 +283,11 @@ impl DataConfig {
                 ("data.synthetic.val_samples", self.synthetic.val_samples as f64, 1.0..=1e9),
             ],
         );
+        if self.cache.is_some() && self.name == "synthetic" {
+            problems.push(
+                "`data.cache` is for data sets in folders; scenes of `synthetic` are made in memory, leave it out".to_owned(),
+            );
+        }
         if let Some(Err(error)) = self.augmentation.as_ref().map(Augmentation::validate) {
             problems.push(format!("in `data`, {error}"));
         }
@@ -279,4 +299,93 @@ fn unknown_task(name: &str) -> String {
     let known = Task::names();
     let nearest = did_you_mean(name, known.iter().copied());
     format!("`data.tasks` names `{name}`, expected some of `{}`{nearest}", known.join("`, `"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tadformer_data::Sample;
+
+    /// A set of two pictures with depth, and a folder for its cache.
+    fn rooms() -> (tempfile::TempDir, DataConfig) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join("rooms").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        let text = "name = \"rooms\"\ntitle = \"rooms\"\n[image]\nfiles = [\"photos/{id}.npy\"]\n[splits]\n\
+                    train = { list = \"train.txt\" }\n[[tasks]]\ntask = \"depth\"\n[[tasks.sources]]\n\
+                    file = \"depth/{id}.npy\"\nencoding = { kind = \"metres\" }\n";
+        write("dataset.toml", text.as_bytes());
+        write("train.txt", b"a\nb\n");
+        for (id, level) in [("a", 10), ("b", 20)] {
+            write(&format!("photos/{id}.npy"), &npy(&[level; 6]));
+            write(&format!("depth/{id}.npy"), &npy(&[1, 2, 3, 4, 5, level]));
+        }
+        let config = DataConfig {
+            name: "folder".to_owned(),
+            root: Some(folder.path().join("rooms")),
+            tasks: vec!["depth".to_owned()],
+            cache: Some(folder.path().join("cache")),
+            ..DataConfig::default()
+        };
+        (folder, config)
+    }
+
+    /// A `.npy` of bytes, 2 × 3.
+    fn npy(values: &[u8; 6]) -> Vec<u8> {
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(values);
+        bytes
+    }
+
+    fn samples(config: &DataConfig) -> Vec<Sample> {
+        let set = config.open_train(0).unwrap();
+        (0..set.len()).map(|i| set.load(i).unwrap()).collect()
+    }
+
+    #[test]
+    fn cached_samples_are_those_of_the_files() {
+        let (folder, config) = rooms();
+        let plain = DataConfig { cache: None, ..config.clone() };
+        assert_eq!(samples(&config), samples(&plain));
+        let file = folder.path().join("cache/rooms-train.samples");
+        let built = fs::read(&file).unwrap();
+        assert_eq!(samples(&config), samples(&plain));
+        assert_eq!(fs::read(&file).unwrap(), built, "it is not built again");
+
+        // A file of the set changes: the cache is of other data.
+        let depth = folder.path().join("rooms/depth/b.npy");
+        fs::write(&depth, [npy(&[9; 6]).as_slice()].concat()).unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+        fs::File::options().write(true).open(&depth).unwrap().set_modified(later).unwrap();
+        assert_eq!(samples(&config)[1].labels[0].1.data, [9.0; 6]);
+        assert_eq!(samples(&config), samples(&plain));
+
+        // So it is if the descriptor reads the same files in another way.
+        let text = folder.path().join("rooms/dataset.toml");
+        let changed = fs::read_to_string(&text).unwrap().replace("\"metres\"", "\"metres\", scale = 0.5");
+        fs::write(&text, changed).unwrap();
+        assert_eq!(samples(&config)[1].labels[0].1.data, [4.5; 6]);
+
+        // Damage is noticed.
+        let mut damaged = fs::read(&file).unwrap();
+        damaged[20] ^= 1;
+        fs::write(&file, damaged).unwrap();
+        assert_eq!(samples(&config), samples(&plain));
+        assert!(!file.exists(), "the next to open it builds it again");
+        assert_eq!(samples(&config), samples(&plain));
+        assert!(file.exists());
+    }
+
+    #[test]
+    fn the_synthetic_set_has_no_cache() {
+        let config = DataConfig { cache: Some("cache".into()), ..DataConfig::default() };
+        assert!(config.problems().iter().any(|problem| problem.contains("`data.cache`")));
+    }
 }
