@@ -32,10 +32,10 @@ fn config(stage: usize, depth: usize, grid: usize) -> SwinConfig {
         embed_dim: 16 >> stage,
         window_size: 4,
         image_size: (grid << stage) * 4,
+        num_heads: [2; 4],
         ..SwinConfig::tiny()
     };
     config.depths[stage] = depth;
-    config.num_heads[stage] = 2;
     config
 }
 

@@ -215,9 +215,12 @@ fn what_is_no_training_checkpoint_is_refused() {
     let program = Program::new();
     let backbone = CHECKPOINT.replace("reference_checkpoint", "swin_backbone_ms");
     program.refuses(&["import", &backbone, "--output", "run"], &["finetune --weights"]);
-    let mut file = StateDict::new();
-    file.insert(Tensor::from_f32("backbone.task_prompts", vec![1, 1], &[0.0]).unwrap()).unwrap();
-    file.write_safetensors(program.path("bare.safetensors")).unwrap();
+    // The tensors alone, without what else a training checkpoint holds.
+    let mut bare = StateDict::new();
+    for tensor in &StateDict::read(CHECKPOINT).unwrap() {
+        bare.insert(tensor.clone()).unwrap();
+    }
+    bare.write_safetensors(program.path("bare.safetensors")).unwrap();
     program
         .refuses(&["import", "bare.safetensors", "--output", "run"], &["no configuration", "--config FILE"]);
     program.refuses(&["import", "missing.pth", "--output", "run"], &["`missing.pth`"]);

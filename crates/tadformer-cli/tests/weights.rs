@@ -157,7 +157,7 @@ fn numbers_that_are_not_finite_are_refused_by_name_and_no_run_is_made() {
             Some(if tensor.name() == name { spoilt(tensor, value) } else { tensor.clone() })
         });
         let first =
-            format!("1 of the 128 numbers of `{name}` are not finite in f32, the first is {shown} at [127]");
+            format!("1 of the 64 numbers of `{name}` are not finite in f32, the first is {shown} at [63]");
         program.refuses(&finetune("bad.safetensors"), &["bad.safetensors", &first]);
         assert!(!program.path("new").exists(), "a run was made");
     }
