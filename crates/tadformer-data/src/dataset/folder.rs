@@ -364,7 +364,7 @@ impl Dataset for FolderDataset {
             let mut add = |named: Option<&str>, places: &mut dyn Iterator<Item = &Place>| match named {
                 Some(path) => fingerprint.add(&PathBuf::from(path)),
                 None => {
-                    places.for_each(|place| fingerprint.add(&place.pattern.path(&self.split, &member.id)))
+                    places.for_each(|place| fingerprint.add(&place.pattern.path(&self.split, &member.id)));
                 }
             };
             add(member.image(), &mut self.images.iter());
