@@ -493,13 +493,13 @@ const ROWS: &[Row] = &[
         name: "cross_entropy",
         shapes: "b c h w, b 1 h w",
         empty: "b h w",
-        run: |i| loss(i, &i[0], |x, y| cross_entropy(x, y)),
+        run: |i| loss(i, &i[0], cross_entropy),
     },
     Row {
         name: "cross_entropy, of tokens",
         shapes: "b h w c, b 1 2n n",
         empty: "b",
-        run: |i| loss(i, tokens(&i[0], &i[1])?, |x, y| cross_entropy(x, y)),
+        run: |i| loss(i, tokens(&i[0], &i[1])?, cross_entropy),
     },
     Row {
         name: "balanced_bce",
@@ -523,19 +523,19 @@ const ROWS: &[Row] = &[
         name: "masked_l1",
         shapes: "b c h w, b c h w",
         empty: "b c h w",
-        run: |i| loss(i, &i[0], |x, y| masked_l1(x, y)),
+        run: |i| loss(i, &i[0], masked_l1),
     },
     Row {
         name: "normals_l1",
         shapes: "b 3 h w, b 3 h w",
         empty: "b h w",
-        run: |i| loss(i, &i[0], |x, y| normals_l1(x, y)),
+        run: |i| loss(i, &i[0], normals_l1),
     },
     Row {
         name: "normals_l1, of tokens",
         shapes: "b h w 3, b 3 2n n",
         empty: "b",
-        run: |i| loss(i, tokens(&i[0], &i[1])?, |x, y| normals_l1(x, y)),
+        run: |i| loss(i, tokens(&i[0], &i[1])?, normals_l1),
     },
 ];
 
