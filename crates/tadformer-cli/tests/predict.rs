@@ -239,7 +239,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_done() {
     ];
     let args = [["predict", "--run", "run", "--output", "maps", "--input"].as_slice(), &inputs].concat();
     let said = program
-        .refuses(&args, &["cut short", "expected JPEG or PNG", "has no tensor `image`, only `picture`"]);
+        .refuses(&args, &["cut short", "expected JPEG, PNG, WebP", "has no tensor `image`, only `picture`"]);
     let lines: Vec<&str> = said.err.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(lines.len(), 9, "{}", said.err);
     for (line, input) in lines.iter().zip(inputs) {
