@@ -117,7 +117,7 @@ fn peak_memory() -> Option<u64> {
 fn write_run(setup: &Setup, output: &Path, picture: &Path) -> Result<()> {
     let session = Session::fresh(setup.config()?)?;
     let run = RunDir::create(output, &session.config)?;
-    Checkpoint::write(&run.last_checkpoint(), &session.store, None, &TrainState::default())?;
+    Checkpoint::write(&run.checkpoints().last(), &session.store, None, &TrainState::default())?;
     let [height, width] = session.config.data.size;
     let mut scene = Picture::filled(height, width, [0; 3]);
     for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {

@@ -4,6 +4,7 @@ mod args;
 mod process;
 mod say;
 mod progress;
+mod signals;
 mod commands;
 
 use anyhow::Result;

@@ -5,6 +5,7 @@ mod program;
 use program::{Program, TINY, timeless};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tadformer::Config;
@@ -32,7 +33,10 @@ fn a_run_leaves_its_record_checkpoints_and_panels() {
         program.names("run"),
         ["checkpoints", "config.toml", "log.jsonl", "metrics.json", "metrics.md", "panels", "run.lock"]
     );
-    assert_eq!(program.names("run/checkpoints"), ["best.safetensors", "last.safetensors"]);
+    assert_eq!(
+        program.names("run/checkpoints"),
+        ["best.safetensors", "last-1.safetensors", "last.safetensors"]
+    );
 
     let mut asked = Config::parse(&std::fs::read_to_string(TINY).unwrap(), "tiny", &[]).unwrap();
     asked.data.describe().unwrap();
@@ -119,6 +123,71 @@ fn a_killed_run_resumes_to_the_bits_of_one_that_was_not() {
     }
     let snapshots = |run: &str| program.json(&format!("{run}/metrics.json"))["snapshots"].clone();
     assert_eq!(snapshots("killed"), snapshots("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_inside_an_epoch_and_the_run_goes_on_to_the_same_bits() {
+    let program = Program::new();
+    let set = ["--set", "data.synthetic.train_samples=200", "--epochs", "1", "--quiet"];
+    let finetune =
+        |run: &'static str| [["finetune", "--config", TINY, "--output", run].as_slice(), &set].concat();
+    program.succeeds(&finetune("whole"));
+
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("tadformer-cli"))
+        .args(finetune("stopped"))
+        .current_dir(program.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (log, start) = (program.path("stopped/log.jsonl"), Instant::now());
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"update\":1,")) {
+        assert!(start.elapsed() < Duration::from_secs(120), "no update in two minutes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{said}");
+    for part in ["SIGTERM: finishing the update", "tadformer-cli finetune --resume stopped"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let state = program.tensors("stopped/checkpoints/last.safetensors").metadata()["tadformer.state"].clone();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert!(state["epoch"] == 0 && state["batch"].as_u64().unwrap() > 0, "{state}");
+
+    program.succeeds(&["finetune", "--resume", "stopped", "--quiet"]);
+    for kind in ["last", "best"] {
+        let file = |run: &str| format!("{run}/checkpoints/{kind}.safetensors");
+        assert_same_checkpoint(&program, &file("whole"), &file("stopped"));
+    }
+    let records = |run: &str| timeless(&program.text(&format!("{run}/log.jsonl")));
+    assert_eq!(records("stopped"), records("whole"));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_never_used_and_the_one_before_is() {
+    let program = Program::trained();
+    let table = program.text("run/metrics.md");
+    let flip = |name: &str| {
+        let mut bytes = program.read(name);
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(program.path(name), bytes).unwrap();
+    };
+    flip("run/checkpoints/last.safetensors");
+    std::fs::write(program.path("run/checkpoints/.unfinished-x"), "half").unwrap();
+    let said = program.succeeds(&["finetune", "--resume", "run", "--quiet"]).err;
+    assert!(said.contains("last.safetensors`: is damaged") && said.contains("damaged-1-last"), "{said}");
+    assert_eq!(
+        program.names("run/checkpoints"),
+        ["best.safetensors", "damaged-1-last.safetensors", "last-1.safetensors", "last.safetensors"]
+    );
+    assert_eq!(program.text("run/metrics.md"), table);
+
+    flip("run/checkpoints/best.safetensors");
+    program.refuses(&["eval", "--run", "run"], &["best.safetensors", "is damaged", "BLAKE3"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::from_file::{all_to_candle, refused, to_candle};
 use crate::optim::AdamW;
 use crate::pretrained::Origin;
+use crate::seal::{open_seal, seal};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -20,6 +21,9 @@ pub struct TrainState {
     pub epoch: usize,
     /// Updates made.
     pub update: u64,
+    /// Batches of the epoch under way that are done.
+    #[serde(default)]
+    pub batch: usize,
     /// Gain of the best evaluation so far in percent, if it has one, and the epoch after which it was.
     pub best: Option<(Option<f64>, usize)>,
     /// The weight file under the trained tensors; without one they are on weights drawn from the run's seed.
@@ -66,6 +70,7 @@ impl Checkpoint {
         }
         let json = serde_json::to_string(state).expect("a state is plain data");
         dict.metadata_mut().insert(STATE.to_owned(), json);
+        seal(&mut dict, STATE);
         Ok(dict.write_safetensors(path)?)
     }
 
@@ -74,11 +79,12 @@ impl Checkpoint {
     /// # Errors
     /// A file that is missing, damaged, no checkpoint, or with numbers that are not finite.
     pub fn read(path: &Path) -> Result<Self> {
-        let dict = StateDict::read(path)?;
-        let Some(json) = dict.metadata().get(STATE) else {
+        let mut dict = StateDict::read(path)?;
+        if !dict.metadata().contains_key(STATE) {
             return Err(Error::file(path, format!("no checkpoint: its metadata has no `{STATE}`")));
-        };
-        let state = serde_json::from_str(json)
+        }
+        open_seal(&mut dict, STATE).map_err(|reason| Error::file(path, format!("is damaged: {reason}")))?;
+        let state = serde_json::from_str(&dict.metadata()[STATE])
             .map_err(|error| Error::file(path, format!("its `{STATE}` cannot be understood: {error}")))?;
         let of_optimizer = |tensor: &&tadformer_weights::Tensor| tensor.name().starts_with(OPTIMIZER);
         let (optimizer, model): (Vec<_>, Vec<_>) = dict.iter().partition(of_optimizer);
@@ -95,6 +101,11 @@ impl Checkpoint {
                 .collect::<Result<_>>()
                 .map_err(refused(path, &dict))?,
         })
+    }
+
+    /// The file it was read from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Checks that the checkpoint is one of the model that `entries` were made for: the same names, none more or less.

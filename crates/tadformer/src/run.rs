@@ -1,6 +1,7 @@
 //! A run's folder and what is in it.
 
-use crate::checkpoint::{Checkpoint, TrainState};
+use crate::checkpoint::TrainState;
+use crate::checkpoints::Checkpoints;
 use crate::config::WeightsSource;
 use crate::folder::is_file;
 use crate::{Config, Error, Override, Result};
@@ -16,7 +17,7 @@ use tadformer_files::Durability;
 /// config.toml              every setting, resolved
 /// log.jsonl                one JSON object an update and an evaluation
 /// metrics.json metrics.md  scores before, best and last
-/// checkpoints/             last.safetensors, best.safetensors
+/// checkpoints/             last.safetensors, the ones before it, best.safetensors
 /// panels/                  epoch-NNN-<image>.png: input, predictions and labels
 /// run.lock                 held by the process that trains in it
 /// ```
@@ -91,33 +92,40 @@ impl RunDir {
         Ok(config)
     }
 
-    /// The checkpoint after the last epoch.
-    pub fn last_checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoints").join("last.safetensors")
+    /// The run's checkpoints.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::in_run(&self.path)
     }
 
-    /// The checkpoint with the best scores.
-    pub fn best_checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoints").join("best.safetensors")
+    /// What is said of a run that was stopped before it had a checkpoint.
+    pub(crate) fn without_checkpoint(&self) -> Error {
+        Error::file(
+            &self.path,
+            format!(
+                "has no checkpoint `{}` yet: the run was stopped before its first evaluation was over. Start it again with \
+                 `finetune --config {} --output FOLDER`",
+                self.checkpoints().last().display(),
+                self.config_path().display()
+            ),
+        )
     }
 
-    /// Reads one of the run's two checkpoints.
+    /// Removes what a killed process left half-written in the folder. Only the holder of the lock may do so.
     ///
     /// # Errors
-    /// A run that was stopped before it had one, or a damaged file.
-    pub(crate) fn read_checkpoint(&self, path: &Path) -> Result<Checkpoint> {
-        if !is_file(path)? {
-            return Err(Error::file(
-                &self.path,
-                format!(
-                    "has no checkpoint `{}` yet: the run was stopped before its first evaluation was over. Start it again \
-                     with `finetune --config {} --output FOLDER`",
-                    path.display(),
-                    self.config_path().display()
-                ),
-            ));
+    /// A folder that cannot be read or written to.
+    pub(crate) fn sweep(&self, _: &RunLock) -> Result<()> {
+        for folder in [self.path.clone(), self.path.join("checkpoints"), self.path.join("panels")] {
+            let entries = std::fs::read_dir(&folder).map_err(Error::io("list", &folder))?;
+            for entry in entries {
+                let path = entry.map_err(Error::io("list", &folder))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with(UNFINISHED) && path.is_file() && !path.is_symlink() {
+                    std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                }
+            }
         }
-        Checkpoint::read(path)
+        Ok(())
     }
 
     /// Where a panel of the image `id` after `epoch` goes.
@@ -198,6 +206,9 @@ impl RunDir {
     }
 }
 
+/// How names of files begin that are not yet whole, here and in `tadformer-files`.
+const UNFINISHED: &str = ".unfinished-";
+
 /// Opens the lock file, or makes it. What it holds is overwritten, so it has to be the run's own: a link is not followed.
 fn open_lock(path: &Path) -> Result<File> {
     let foreign = || Error::file(path, "is a link or no ordinary file, expected the run's lock; remove it");
@@ -252,6 +263,14 @@ impl Log {
         line.push(b'\n');
         self.file.write_all(&line).map_err(Error::io("write", &self.path))
     }
+
+    /// Waits until everything so far is on the disk.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io("write", &self.path))
+    }
 }
 
 #[cfg(test)]
@@ -279,8 +298,21 @@ mod tests {
     fn a_run_without_a_checkpoint_says_how_to_start_it_again() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
-        let message = run.read_checkpoint(&run.last_checkpoint()).unwrap_err().to_string();
+        let message = run.without_checkpoint().to_string();
         assert!(message.contains("last.safetensors") && message.contains("finetune --config"), "{message}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run"), &Config::default()).unwrap();
+        let (left, other) = ([".unfinished-a1", "checkpoints/.unfinished-last.safetensors"], ".unfinishable");
+        for name in left.iter().chain([&other]) {
+            std::fs::write(run.path().join(name), "half").unwrap();
+        }
+        run.sweep(&run.lock().unwrap()).unwrap();
+        assert!(left.iter().all(|name| !run.path().join(name).exists()));
+        assert!(run.path().join(other).exists() && run.path().join("config.toml").exists());
     }
 
     #[test]

@@ -74,10 +74,16 @@ impl SavedModel {
         match Form::of(folder)? {
             Form::Run => {
                 let run = RunDir::open(folder)?;
-                let best = run.best_checkpoint();
-                let file = if is_file(&best)? { best } else { run.last_checkpoint() };
-                let Checkpoint { state, tensors, .. } = run.read_checkpoint(&file)?;
-                if let Some(report) = report.as_mut().filter(|_| file == run.best_checkpoint()) {
+                let checkpoints = run.checkpoints();
+                let best = checkpoints.best();
+                let checkpoint = if is_file(&best)? {
+                    Checkpoint::read(&best)?
+                } else {
+                    checkpoints.newest()?.ok_or_else(|| run.without_checkpoint())?.checkpoint
+                };
+                let file = checkpoint.path().to_owned();
+                let Checkpoint { state, tensors, .. } = checkpoint;
+                if let Some(report) = report.as_mut().filter(|_| file == best) {
                     report.best_is(state.epoch);
                 }
                 Ok(Self { file, config, tensors, base: Base::File(state.origin), report })

@@ -1,7 +1,9 @@
 //! The training loop.
 
 use crate::checkpoint::{Checkpoint, TrainState};
+use crate::checkpoints::Newest;
 use crate::config::Method;
+use crate::control::Control;
 use crate::evaluate::{Evaluation, evaluate, image_tensor, label_tensors};
 use crate::optim::{self, AdamW, Gradients, Schedule};
 use crate::report::{Report, references};
@@ -79,6 +81,11 @@ pub struct Trainer {
     schedule: Schedule,
     state: TrainState,
     report: Report,
+    control: Control,
+    /// When the last checkpoint was written.
+    saved: Instant,
+    /// What was passed over to go on: damaged checkpoints and where they are now.
+    notes: Vec<String>,
     _lock: RunLock,
 }
 
@@ -92,19 +99,35 @@ impl Trainer {
         Self::assemble(session, run, state)
     }
 
-    /// A run that was stopped, from its last checkpoint.
+    /// A run that was stopped, from its newest checkpoint that is whole; damaged ones are set aside, which
+    /// [`notes`](Self::notes) says.
     ///
     /// # Errors
-    /// A run without a checkpoint, or one that does not fit its configuration.
+    /// A run without a checkpoint that is whole, or one that does not fit its configuration.
     pub fn resume(config: Config, run: RunDir) -> Result<Self> {
-        let checkpoint = run.read_checkpoint(&run.last_checkpoint())?;
+        let checkpoints = run.checkpoints();
+        let Newest { checkpoint, damaged } = checkpoints.newest()?.ok_or_else(|| run.without_checkpoint())?;
         let session = Session::restored(config, &checkpoint)?;
         let mut trainer = Self::assemble(session, run, checkpoint.state)?;
+        for (path, error) in damaged {
+            let aside = checkpoints.set_aside(&path)?;
+            trainer.notes.push(format!(
+                "{error}; it is `{}` now, and the run goes on from the one before, after update {}",
+                aside.display(),
+                trainer.state.update
+            ));
+        }
         trainer.optimizer.load_state(checkpoint.optimizer)?;
         trainer.report = Report::read(&trainer.run, &trainer.state)?;
         trainer.log = trainer.run.log_until(&trainer.state)?;
-        // A stop between the two files of a checkpoint leaves an older best one beside the last.
-        trainer.keep_best()?;
+        // A stop between the two files of a checkpoint leaves an older best one beside the last. Later in the epoch the
+        // weights are others than those that were scored.
+        if trainer.state.batch == 0 {
+            trainer.keep_best()?;
+        }
+        if !trainer.notes.is_empty() {
+            trainer.save()?;
+        }
         Ok(trainer)
     }
 
@@ -117,6 +140,7 @@ impl Trainer {
             ));
         }
         let lock = run.lock()?;
+        run.sweep(&lock)?;
         let [height, width] = data.size;
         let train_set = data.open_train(*seed)?;
         // A short last batch would weigh its samples more; a set that is one short batch has no other.
@@ -147,6 +171,9 @@ impl Trainer {
             state,
             session,
             run,
+            control: Control::default(),
+            saved: Instant::now(),
+            notes: Vec::new(),
             _lock: lock,
         })
     }
@@ -161,7 +188,28 @@ impl Trainer {
         &self.run
     }
 
-    /// Trains to the end: evaluates first, then every few epochs and after the last; keeps the last and the best.
+    /// What asks this training to stop or to save; clones of it ask the same one.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// What whoever goes on with the run should know; empty for a run whose newest checkpoint was whole.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Updates made, and those of the whole run.
+    pub fn updates(&self) -> (u64, u64) {
+        (self.state.update, self.schedule.updates())
+    }
+
+    /// Whether every epoch is over and scored.
+    pub fn is_finished(&self) -> bool {
+        self.state.epoch >= self.session.config.train.epochs && !self.evaluation_is_due()
+    }
+
+    /// Trains to the end: evaluates first, then every few epochs and after the last; keeps the newest checkpoints and the best.
+    /// Ends early, with a checkpoint, where its [`control`](Self::control) was asked to stop.
     ///
     /// # Errors
     /// Data that cannot be read, a loss or gradient that is not finite, a folder that cannot be written to.
@@ -171,38 +219,57 @@ impl Trainer {
     }
 
     fn train_and_evaluate(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
-        let (epochs, every) = (self.session.config.train.epochs, self.session.config.train.eval_every);
-        if self.report.snapshots().is_empty() {
-            let evaluation = self.evaluate(reporter)?;
-            self.save()?;
-            reporter.evaluated(self.state.epoch, &evaluation);
-        }
         let start = Instant::now();
-        while self.state.epoch < epochs {
-            let epoch = self.train.epoch(self.state.epoch as u64, 0);
-            let mut batches = Vec::with_capacity(self.session.config.train.accumulation);
-            let mut clock = Clock::new(self.train.waited());
-            let mut left = self.train.batches();
-            for batch in epoch {
-                batches.push(batch?);
-                left -= 1;
-                if batches.len() < self.session.config.train.accumulation && left > 0 {
-                    continue;
-                }
-                let record = self.update(&batches, start, &mut clock)?;
-                self.log.add(&record)?;
-                reporter.update(&record, self.schedule.updates());
-                batches.clear();
-            }
-            self.state.epoch += 1;
-            let due = self.state.epoch.is_multiple_of(every) || self.state.epoch == epochs;
-            let evaluation = if due { Some(self.evaluate(reporter)?) } else { None };
-            self.save()?;
-            if let Some(evaluation) = evaluation {
+        loop {
+            if self.evaluation_is_due() {
+                let evaluation = self.evaluate(reporter)?;
+                self.save()?;
+                self.keep_best()?;
                 reporter.evaluated(self.state.epoch, &evaluation);
             }
+            if self.is_finished() || self.control.is_stopping() {
+                return Ok(());
+            }
+            self.train_epoch(start, reporter)?;
         }
-        Ok(())
+    }
+
+    /// Before the first epoch, after every few, and after the last; once each.
+    fn evaluation_is_due(&self) -> bool {
+        let (epoch, train) = (self.state.epoch, &self.session.config.train);
+        let scored = self.report.snapshots().last().is_some_and(|snapshot| snapshot.epoch == epoch);
+        !scored && self.state.batch == 0 && (epoch.is_multiple_of(train.eval_every) || epoch == train.epochs)
+    }
+
+    /// Trains to the end of the epoch under way, or until it was asked to stop; saves now and then, and last.
+    fn train_epoch(&mut self, start: Instant, reporter: &mut dyn Reporter) -> Result<()> {
+        let (accumulation, every) =
+            (self.session.config.train.accumulation, self.session.config.train.checkpoint_every);
+        let mut left = self.train.batches().saturating_sub(self.state.batch);
+        let mut batches = Vec::with_capacity(accumulation);
+        let mut clock = Clock::new(self.train.waited());
+        for batch in self.train.epoch(self.state.epoch as u64, self.state.batch) {
+            batches.push(batch?);
+            left -= 1;
+            if batches.len() < accumulation && left > 0 {
+                continue;
+            }
+            let record = self.update(&batches, start, &mut clock)?;
+            self.state.batch += batches.len();
+            self.log.add(&record)?;
+            reporter.update(&record, self.schedule.updates());
+            batches.clear();
+            let asked = self.control.take_save();
+            if left > 0 && (asked || self.control.is_stopping() || self.saved.elapsed() >= every) {
+                self.save()?;
+            }
+            if left > 0 && self.control.is_stopping() {
+                return Ok(());
+            }
+        }
+        self.state.epoch += 1;
+        self.state.batch = 0;
+        self.save()
     }
 
     /// One update of the weights from the mean gradient of some batches.
@@ -305,18 +372,20 @@ impl Trainer {
         Ok(evaluation)
     }
 
-    /// Keeps the model as the last one, and as the best one if it is.
-    fn save(&self) -> Result<()> {
-        let (run, store) = (&self.run, &self.session.store);
-        Checkpoint::write(&run.last_checkpoint(), store, Some(&self.optimizer), &self.state)?;
-        self.keep_best()
+    /// Keeps the model and where training stands as the newest checkpoint; the log is on the disk before it.
+    fn save(&mut self) -> Result<()> {
+        self.log.sync()?;
+        let keep = self.session.config.train.keep_checkpoints;
+        self.run.checkpoints().write_last(keep, &self.session.store, &self.optimizer, &self.state)?;
+        self.saved = Instant::now();
+        Ok(())
     }
 
     /// Keeps the model as the best one if its evaluation was the best.
     fn keep_best(&self) -> Result<()> {
         match self.state.best {
             Some((_, epoch)) if epoch == self.state.epoch => {
-                Checkpoint::write(&self.run.best_checkpoint(), &self.session.store, None, &self.state)
+                Checkpoint::write(&self.run.checkpoints().best(), &self.session.store, None, &self.state)
             }
             _ => Ok(()),
         }

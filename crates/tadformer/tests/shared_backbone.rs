@@ -33,7 +33,7 @@ fn run(folder: &Path, config: &Config) -> PathBuf {
     let session = Session::fresh(config.clone()).unwrap();
     let run = RunDir::create(folder, &session.config).unwrap();
     let state = TrainState { origin: session.origin.clone(), ..TrainState::default() };
-    Checkpoint::write(&run.best_checkpoint(), &session.store, None, &state).unwrap();
+    Checkpoint::write(&run.checkpoints().best(), &session.store, None, &state).unwrap();
     folder.to_owned()
 }
 

@@ -46,7 +46,7 @@ fn run(folder: &Path, config: Config) -> Predictor {
         set(&session, name, numbered);
     }
     let run = RunDir::create(folder, &session.config).unwrap();
-    Checkpoint::write(&run.best_checkpoint(), &session.store, None, &TrainState::default()).unwrap();
+    Checkpoint::write(&run.checkpoints().best(), &session.store, None, &TrainState::default()).unwrap();
     Predictor::open(folder, &[]).unwrap()
 }
 

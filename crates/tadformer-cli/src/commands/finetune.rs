@@ -5,7 +5,8 @@ use super::weights;
 use crate::args::{ConfigArgs, Finetune};
 use crate::progress::TrainingProgress;
 use crate::say::{note, out};
-use anyhow::{Result, bail};
+use crate::signals::Signals;
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
 use tadformer::{Config, Override, ParameterCount, Predictor, RunDir, SavedModel, Session, Trainer};
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
             config.data.open_train(config.seed)?;
             config.data.open_val(config.seed)?;
             for warning in config.data.look_at_labels()? {
-                eprintln!("warning: {warning}");
+                note!("warning: {warning}");
             }
             weights::fetch(&config)?;
             let session = match &args.from {
@@ -63,10 +64,24 @@ pub(crate) fn run(args: &Finetune) -> Result<ExitCode> {
             trainer.run_dir().path().display()
         );
     }
+    for note in trainer.notes() {
+        note!("warning: {note}");
+    }
+    let deadline = trainer.session().config.train.save_deadline;
+    let signals = Signals::listen(trainer.control(), deadline).context("cannot listen for signals")?;
     let mut progress = TrainingProgress::new(args.quiet);
     let result = trainer.run(&mut progress).map(tadformer::Report::table);
     progress.finish();
-    out!("{}", result?)?;
+    let table = result?;
+    if !trainer.is_finished() {
+        let (done, of) = trainer.updates();
+        let run = trainer.run_dir().path().display();
+        note!(
+            "stopped and saved after update {done} of {of}; go on with `tadformer-cli finetune --resume {run}`"
+        );
+        return Ok(ExitCode::from(signals.exit_code()));
+    }
+    out!("{table}")?;
     out!("Pictures, scores and checkpoints are in `{}`.", trainer.run_dir().path().display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,11 @@
 //! The training's part of the configuration.
 
 use super::out_of_range;
+use crate::checkpoints::MOST;
 use crate::optim::{AdamWConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tadformer_data::Task;
 
 /// How the network learns; the defaults are the paper's recipe.
@@ -25,6 +27,15 @@ pub struct TrainConfig {
     pub eval_every: usize,
     /// Validation samples drawn at every evaluation.
     pub panels: usize,
+    /// The most time between two checkpoints, `10m`, `90s`; there is one after every epoch and every evaluation in any case,
+    /// and with `0s` after every update.
+    #[serde(with = "humantime_serde")]
+    pub checkpoint_every: Duration,
+    /// How many of the newest checkpoints are kept, besides the best: if the newest is damaged, the one before is used.
+    pub keep_checkpoints: usize,
+    /// How long a training that was asked to stop may take to finish its update and save.
+    #[serde(with = "humantime_serde")]
+    pub save_deadline: Duration,
     /// Weights of the tasks' losses; a task that is not named has its usual one.
     pub loss_weights: BTreeMap<String, f64>,
     /// Learning rates, for 512 samples an update; they are scaled to the samples that an update really has.
@@ -46,6 +57,9 @@ impl Default for TrainConfig {
             loss_weights: BTreeMap::new(),
             eval_every: 5,
             panels: 4,
+            checkpoint_every: Duration::from_secs(600),
+            keep_checkpoints: 2,
+            save_deadline: Duration::from_secs(120),
         }
     }
 }
@@ -68,6 +82,7 @@ impl TrainConfig {
                 ("train.clip_norm", self.clip_norm, 1e-9..=1e9),
                 ("train.eval_every", self.eval_every as f64, 1.0..=1e6),
                 ("train.panels", self.panels as f64, 0.0..=1000.0),
+                ("train.keep_checkpoints", self.keep_checkpoints as f64, 1.0..=MOST as f64),
             ],
         );
         for (i, stage) in self.grad_checkpointing.iter().enumerate() {

@@ -110,12 +110,12 @@ fn write(
     crate::MultiTaskModel::new(&config.model, &config.data.specs()?, &store.params())?;
     let origin = Some(Origin { path: BACKBONE.to_owned(), sha256 });
     let update = moments.as_ref().map_or(0, |moments| moments.updates);
-    let state = TrainState { epoch, update, best: None, origin };
-    Checkpoint::write(&run.best_checkpoint(), &store, None, &state)?;
+    let state = TrainState { epoch, update, batch: 0, best: None, origin };
+    Checkpoint::write(&run.checkpoints().best(), &store, None, &state)?;
     if let Some(moments) = moments {
         let mut optimizer = AdamW::new(&store.with_role(Role::Trainable), config.train.adamw)?;
         optimizer.load_state(moments.state)?;
-        Checkpoint::write(&run.last_checkpoint(), &store, Some(&optimizer), &state)?;
+        Checkpoint::write(&run.checkpoints().last(), &store, Some(&optimizer), &state)?;
     }
     Ok(())
 }
