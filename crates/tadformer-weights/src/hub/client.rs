@@ -266,8 +266,12 @@ mod tests {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = proxy.accept().unwrap();
-            let mut question = [0; 1024];
-            let _ = stream.read(&mut question).unwrap();
+            // The whole question, in however many pieces: a socket closed on unread bytes takes its answer back.
+            let mut question = Vec::new();
+            let mut byte = [0];
+            while !question.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                question.push(byte[0]);
+            }
             stream.write_all(answer.as_bytes()).unwrap();
         });
         let proxy = ureq::Proxy::new(&format!("http://127.0.0.1:{port}")).unwrap();
